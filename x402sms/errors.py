@@ -5,10 +5,10 @@
     │   └── ClockSkew              this machine's clock and the server's are too far apart to sign
     ├── LedgerError                the ledger could not be read or written; nothing was signed
     ├── HostNotReachable           no connection could be made; nothing was sent
-    ├── PaymentError               about money; says what was promised: intent, amount, nonce, valid_before
+    ├── PaymentError               about money: carries intent, amount, nonce, valid_before
     │   ├── ChallengeError         the 402 is malformed or breaks a bound; nothing was signed
-    │   ├── InsecureOrigin         plain http:// to somewhere other than this machine; nothing was signed
-    │   ├── NoAcceptableOffer      the 402 is well formed, but offers nothing we may pay; nothing was signed
+    │   ├── InsecureOrigin         plain http:// to another machine; nothing was signed
+    │   ├── NoAcceptableOffer      the 402 offers nothing we may pay; nothing was signed
     │   ├── SpendLimitExceeded     your own limits refuse it; nothing was signed
     │   ├── SigningFailed          the signer failed or signed something else; nothing was sent
     │   ├── PaymentRefused         the server says it did not take the payment that was sent

@@ -13,6 +13,7 @@ _UNIT = 10**DECIMALS
 _PLAIN_DECIMAL = re.compile(r"(0|[1-9][0-9]{0,71})(?:\.([0-9]{1,6}))?", re.ASCII)
 _ATOMIC = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
 
+
 def parse_usdc(amount: str | int | Decimal) -> int:
     """Atomic units of an amount in USDC: `"0.25"` -> 250000.
 
@@ -57,7 +58,7 @@ def to_usdc(amount_atomic: int) -> Decimal:
 
 
 def format_usdc(amount_atomic: int, *, places: int = 2) -> str:
-    """For people: at least `places` decimals, and as many more as the amount has: `0.05`, `0.0005`."""
+    """For people: `places` decimals, more where the amount has more: `0.05`, `0.0005`."""
     sign = "-" if amount_atomic < 0 else ""
     whole, fraction = divmod(abs(amount_atomic), _UNIT)
     decimals = f"{fraction:06d}".rstrip("0").ljust(places, "0")

@@ -1,0 +1,1 @@
+"""x402 itself, pure: no I/O, no clock, no randomness, no httpx."""
