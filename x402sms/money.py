@@ -8,7 +8,7 @@ from decimal import Decimal
 DECIMALS = 6
 UINT256_MAX = 2**256 - 1
 
-_UNIT = 10**DECIMALS
+_UNIT = 1_000_000
 # ASCII only: str.isdigit() and int() also take full-width digits, "1_000" and " 7 ".
 _PLAIN_DECIMAL = re.compile(r"(0|[1-9][0-9]{0,71})(?:\.([0-9]{1,6}))?", re.ASCII)
 _ATOMIC = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)

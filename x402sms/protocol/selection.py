@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from x402sms.errors import NoAcceptableOffer
+from x402sms.errors import NoAcceptableOffer, printable
 from x402sms.money import format_usdc
 from x402sms.protocol.networks import Network, find_network
 from x402sms.protocol.types import Dialect, Offer, PaymentRequired, PaymentRequirements
@@ -69,6 +69,4 @@ def _describe(entry: PaymentRequirements) -> str:
 
 
 def _short(text: str) -> str:
-    """A stranger's text in our message: printable, and not long."""
-    shown = "".join(character for character in text[:60] if character.isprintable())
-    return shown + ("…" if len(text) > 60 else "")
+    return printable(text, 60)

@@ -1,0 +1,151 @@
+"""May this offer be paid? Pure: the ceilings are checked here, the budgets by the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from x402sms.errors import ConfigError, SpendLimitExceeded
+from x402sms.money import format_usdc, parse_usdc, to_usdc
+from x402sms.protocol.eip3009 import SHORTEST_WINDOW
+from x402sms.protocol.keccak import checksum_address
+from x402sms.protocol.types import Offer
+
+Amount = str | int | Decimal
+
+# The ledger adds up in 64-bit integers; 9 * 10^12 USDC is more than there will ever be.
+MOST_ATOMIC = 2**63 - 1
+LONGEST_WINDOW = 3600
+
+_SECONDS = {"per_hour": 3600, "per_day": 86_400, "total": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """At most `cap_atomic` over the last `seconds` (None: ever), to `pay_to` (None: anyone)."""
+
+    name: str
+    cap_atomic: int
+    seconds: int | None = None
+    pay_to: str | None = None
+
+    def exceeded(self, amount_atomic: int, spent_atomic: int, intent: str) -> SpendLimitExceeded:
+        """The error for paying `amount_atomic` on top of what counts as spent already."""
+        return _exceeded(self.name, amount_atomic, self.cap_atomic, spent_atomic, intent)
+
+
+@dataclass(frozen=True)
+class SpendLimits:
+    """What a wallet may spend. Amounts are USDC as str, int or Decimal; None is no limit.
+
+    `per_call` is the ceiling of one payment; `per_hour` and `per_day` are rolling; `total` is for
+    the life of the ledger. `pay_to` names the recipients that may be paid: an address, several,
+    or a mapping from address to the total each may get. `authorization_ttl` (seconds) bounds how
+    long a signature stays good. Everything promised and not proven void counts as spent.
+
+    Raises ConfigError for an amount, address or ttl that cannot be meant.
+    """
+
+    per_call: Amount | None = "1.00"
+    per_hour: Amount | None = None
+    per_day: Amount | None = "10.00"
+    total: Amount | None = None
+    pay_to: str | Iterable[str] | Mapping[str, Amount | None] | None = None
+    authorization_ttl: int = 300
+    budgets: tuple[Budget, ...] = field(init=False, repr=False, compare=False)
+    _per_call_atomic: int = field(init=False, repr=False, compare=False)
+    _recipients: Mapping[str, int | None] | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        ttl = self.authorization_ttl
+        if type(ttl) is not int or not SHORTEST_WINDOW <= ttl <= LONGEST_WINDOW:
+            raise ConfigError(
+                f"authorization_ttl is {ttl!r}: it must be {SHORTEST_WINDOW} to {LONGEST_WINDOW} "
+                "seconds"
+            )
+        per_call = _atomic("per_call", self.per_call)
+        recipients = _recipients(self.pay_to)
+        rolling = (
+            Budget(name, cap, seconds)
+            for name, seconds in _SECONDS.items()
+            if (cap := _atomic(name, getattr(self, name))) is not None
+        )
+        by_recipient = (
+            Budget("pay_to", cap, pay_to=address)
+            for address, cap in (recipients or {}).items()
+            if cap is not None
+        )
+        object.__setattr__(self, "budgets", (*rolling, *by_recipient))
+        object.__setattr__(self, "_per_call_atomic", MOST_ATOMIC if per_call is None else per_call)
+        object.__setattr__(self, "_recipients", recipients)
+
+    def check(self, offer: Offer, *, intent: str, max_amount_atomic: int | None = None) -> None:
+        """Raise SpendLimitExceeded if this one payment is too large or goes to a stranger.
+
+        `max_amount_atomic` is the ceiling of this request alone.
+        """
+        if max_amount_atomic is not None and offer.amount_atomic > max_amount_atomic:
+            raise _exceeded("max_amount", offer.amount_atomic, max_amount_atomic, None, intent)
+        if offer.amount_atomic > self._per_call_atomic:
+            raise _exceeded("per_call", offer.amount_atomic, self._per_call_atomic, None, intent)
+        if self._recipients is not None and offer.pay_to not in self._recipients:
+            raise SpendLimitExceeded(
+                f"nothing signed: the server asks to be paid at {offer.pay_to}, which is not "
+                "among the recipients you allow; if it should be, add it with "
+                "SpendLimits(pay_to=...) or X402SMS_PAY_TO",
+                limit="pay_to",
+                intent=intent,
+                amount=offer.amount,
+            )
+
+
+def _exceeded(
+    limit: str, amount_atomic: int, allowed_atomic: int, spent_atomic: int | None, intent: str
+) -> SpendLimitExceeded:
+    over = amount_atomic + (spent_atomic or 0) - allowed_atomic
+    already = "" if spent_atomic is None else f", with {format_usdc(spent_atomic)} already promised"
+    return SpendLimitExceeded(
+        f"nothing signed: {format_usdc(amount_atomic)} USDC is {format_usdc(over)} over the limit "
+        f"{limit} of {format_usdc(allowed_atomic)}{already}; {_HOW_TO_RAISE[limit]}",
+        limit=limit,
+        allowed=to_usdc(allowed_atomic),
+        spent=None if spent_atomic is None else to_usdc(spent_atomic),
+        intent=intent,
+        amount=to_usdc(amount_atomic),
+    )
+
+
+_HOW_TO_RAISE = {
+    "max_amount": "the ceiling was set for this request alone (max_amount, max_price)",
+    "pay_to": "raise it with SpendLimits(pay_to={address: amount})",
+} | {
+    name: f"raise it with SpendLimits({name}=...) or X402SMS_MAX_{name.upper()}"
+    for name in ("per_call", *_SECONDS)
+}
+
+
+def _atomic(name: str, amount: Amount | None) -> int | None:
+    if amount is None:
+        return None
+    try:
+        atomic = parse_usdc(amount)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"the limit {name}: {error}") from None
+    if atomic > MOST_ATOMIC:
+        raise ConfigError(f"the limit {name} is more USDC than there is; None means no limit")
+    return atomic
+
+
+def _recipients(
+    pay_to: str | Iterable[str] | Mapping[str, Amount | None] | None,
+) -> dict[str, int | None] | None:
+    if pay_to is None:
+        return None
+    if isinstance(pay_to, str):
+        pay_to = (pay_to,)
+    caps = pay_to if isinstance(pay_to, Mapping) else dict.fromkeys(pay_to)
+    try:
+        return {checksum_address(address): _atomic("pay_to", cap) for address, cap in caps.items()}
+    except ValueError as error:
+        raise ConfigError(f"the limit pay_to names something that is {error}") from None
