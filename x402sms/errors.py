@@ -158,7 +158,7 @@ class PaymentRefused(PaymentError):
 
     The authorization stays settleable until `valid_before` and counts against the budgets until
     the chain shows otherwise. `reason` is the server's own word, such as `insufficient_funds`;
-    `response` is its answer, with the body read.
+    `response` is its answer.
     """
 
     def __init__(

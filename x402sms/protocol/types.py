@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from x402sms.money import to_usdc
+from x402sms.protocol.eip3009 import Authorization
 from x402sms.protocol.networks import Network
 
 
@@ -93,6 +94,32 @@ class PaymentState(StrEnum):
     @property
     def is_final(self) -> bool:
         return self in (PaymentState.SETTLED, PaymentState.VOID)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A payment about to be signed: what the ledger stores before the signature exists.
+
+    `fingerprint` identifies what is bought (method, origin, path, query, body); `url` is for
+    people, without the query. `requirements` is the accepted entry as JSON.
+    """
+
+    intent: str
+    authorization: Authorization
+    method: str
+    url: str
+    fingerprint: str
+    dialect: Dialect
+    requirements: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an attempt, as far as is known, and why we think so."""
+
+    state: PaymentState
+    reason: str | None = None
+    transaction: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

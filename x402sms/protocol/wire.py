@@ -11,6 +11,7 @@ import binascii
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from x402sms.errors import ChallengeError
@@ -63,6 +64,13 @@ class Headers:
         if len(values[0]) > MAX_BYTES:
             raise ChallengeError(f"longer than {MAX_BYTES} bytes", field=f"header {name}")
         return values[0]
+
+    def date(self) -> int | None:
+        """The answer's `Date` as Unix seconds, None where there is none that can be read."""
+        try:
+            return int(parsedate_to_datetime(self.get("date") or "").timestamp())
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
 
     def may_carry_challenge_body(self) -> bool:
         """Is the body worth reading for a v1 challenge? (JSON, or a type left unsaid.)"""

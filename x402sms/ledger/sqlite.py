@@ -1,0 +1,257 @@
+"""The ledger in one SQLite file: readable by its owner only, shared by threads and processes."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+
+from x402sms.errors import LedgerError
+from x402sms.ledger.base import Payment, refuse_reuse
+from x402sms.limits import Budget
+from x402sms.protocol.types import Attempt, Outcome, PaymentState
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x78343032  # "x402": tells our files from other people's
+BUSY_SECONDS = 15
+
+_NAMES = [field.name for field in fields(Payment)]
+_COLUMNS = ", ".join(f'"{name}"' for name in _NAMES)
+# REPLACE: only a void payment is ever reserved again, and its nonce is still unused.
+_RESERVE = (
+    f"INSERT OR REPLACE INTO payments ({_COLUMNS}) "  # noqa: S608  names from our own dataclass
+    f"VALUES ({', '.join(f':{name}' for name in _NAMES)})"
+)
+_SELECT = f"SELECT {_COLUMNS} FROM payments"  # noqa: S608  as above
+_FIND = f"{_SELECT} WHERE network = ? AND payer = ? AND nonce = ?"
+_SPENT = """
+    SELECT coalesce(sum(amount_atomic), 0) FROM payments
+    WHERE network = ? AND payer = ? AND created_at > ? AND state != 'void'
+"""
+_RECORD = """
+    UPDATE payments SET state = ?, reason = ?, "transaction" = ?, updated_at = ?
+    WHERE network = ? AND payer = ? AND nonce = ? AND state NOT IN ('settled', 'void')
+"""
+_FOREVER = -1
+
+
+class SQLiteLedger:
+    """See `Ledger`. One connection, short transactions, no lock held while anything is sent."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._connection: sqlite3.Connection | None = None
+        with self._transaction():
+            pass  # a ledger that cannot be used is told of at once, not at the first payment
+
+    def reserve(self, attempt: Attempt, budgets: Sequence[Budget], *, now: int) -> None:
+        # FULL: on disk before the signature leaves, power cut included.
+        with self._transaction(synchronous="FULL") as connection:
+            earlier = _first(connection.execute(_FIND, _key(attempt)))
+            if earlier is not None and earlier.state is not PaymentState.VOID:
+                raise refuse_reuse(earlier, attempt)
+            now = _never_backwards(connection, now)
+            for budget in budgets:
+                _check(connection, budget, attempt, now)
+            connection.execute(_RESERVE, _columns(Payment.reserved(attempt, now)))
+
+    def record(self, attempt: Attempt, outcome: Outcome, *, now: int) -> Payment:
+        # NORMAL: lost with the power, the row still says `reserved`, which counts as spent.
+        with self._transaction(synchronous="NORMAL") as connection:
+            connection.execute(
+                _RECORD,
+                (outcome.state, outcome.reason, outcome.transaction, now, *_key(attempt)),
+            )
+            payment = _first(connection.execute(_FIND, _key(attempt)))
+        if payment is None:
+            raise LedgerError(
+                f"the ledger {self._path} has lost a payment that was sent, "
+                f"{attempt.authorization.nonce_hex}: was the file replaced while in use?"
+            )
+        return payment
+
+    def find(self, intent_or_nonce: str) -> list[Payment]:
+        return self._read(
+            f"{_SELECT} WHERE intent = ? OR nonce = ? ORDER BY id DESC",
+            (intent_or_nonce, intent_or_nonce.lower()),
+        )
+
+    def payments(self, *, since: int = 0, state: PaymentState | None = None) -> Iterator[Payment]:
+        return iter(
+            self._read(
+                f"{_SELECT} WHERE created_at >= ? AND (? IS NULL OR state = ?) ORDER BY id DESC",
+                (since, state, state),
+            )
+        )
+
+    def spent_atomic(self, *, network: str, payer: str, since: int = 0) -> int:
+        with self._transaction() as connection:
+            return _spent(connection, network, payer, since - 1)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def __enter__(self) -> SQLiteLedger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self, statement: str, parameters: tuple[object, ...]) -> list[Payment]:
+        with self._transaction() as connection:
+            return [_payment(row) for row in connection.execute(statement, parameters)]
+
+    @contextmanager
+    def _transaction(self, synchronous: str = "NORMAL") -> Iterator[sqlite3.Connection]:
+        """The one place where the driver's errors become ours."""
+        with self._lock:
+            try:
+                connection = self._open()
+                connection.execute(f"PRAGMA synchronous = {synchronous}")
+                connection.execute("BEGIN IMMEDIATE")
+            except (sqlite3.Error, OSError) as error:
+                raise self._failure(error) from error
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except (sqlite3.Error, OSError) as error:
+                _roll_back(connection)
+                raise self._failure(error) from error
+            except BaseException:
+                _roll_back(connection)
+                raise
+
+    def _open(self) -> sqlite3.Connection:
+        if self._process != os.getpid():  # a fork must not share its parent's connection
+            self._process, self._connection = os.getpid(), None
+        if self._connection is None:
+            if self._path != ":memory:":
+                _create_private(Path(self._path))
+            connection = sqlite3.connect(
+                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            try:
+                _prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _failure(self, error: Exception) -> LedgerError:
+        return LedgerError(
+            f"nothing signed: the ledger {self._path} cannot be used ({error}). Payments are "
+            "written down before they are signed; free some space, mend the permissions, or name "
+            "another file with X402SMS_LEDGER"
+        )
+
+
+def _create_private(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(handle).st_mode & 0o077:
+            os.fchmod(handle, 0o600)
+    finally:
+        os.close(handle)
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    version = _number(connection, "PRAGMA user_version")
+    owner = _number(connection, "PRAGMA application_id")
+    tables = _number(connection, "SELECT count(*) FROM sqlite_schema")
+    if owner not in (0, APPLICATION_ID) or (owner == 0 and tables):
+        raise LedgerError("that file is a database of another program, not a ledger of x402sms")
+    if version > SCHEMA_VERSION:
+        raise LedgerError(
+            f"that ledger was written by a newer x402sms (schema {version}, this one knows "
+            f"{SCHEMA_VERSION}): upgrade x402sms; nothing was signed"
+        )
+    for number in range(version + 1, SCHEMA_VERSION + 1):
+        for statement in _migration(number):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+
+
+def _migration(number: int) -> list[str]:
+    """The statements of a migration; `executescript` would commit the transaction around it."""
+    name = f"sqlite_{number:04d}.sql"
+    text = (resources.files("x402sms.ledger") / "migrations" / name).read_text(encoding="utf-8")
+    statements, rest = [], ""
+    for line in text.splitlines(keepends=True):
+        rest += line
+        if sqlite3.complete_statement(rest):
+            statements.append(rest)
+            rest = ""
+    return statements
+
+
+def _check(connection: sqlite3.Connection, budget: Budget, attempt: Attempt, now: int) -> None:
+    since = _FOREVER if budget.seconds is None else now - budget.seconds
+    network, payer, _ = _key(attempt)
+    spent = _spent(connection, network, payer, since, budget.pay_to)
+    applies = budget.pay_to in (None, attempt.authorization.pay_to)
+    if applies and spent + attempt.authorization.amount_atomic > budget.cap_atomic:
+        raise budget.exceeded(attempt.authorization.amount_atomic, spent, attempt.intent)
+
+
+def _spent(
+    connection: sqlite3.Connection, network: str, payer: str, after: int, pay_to: str | None = None
+) -> int:
+    if pay_to is None:
+        return _number(connection, _SPENT, (network, payer, after))
+    return _number(connection, f"{_SPENT} AND pay_to = ?", (network, payer, after, pay_to))
+
+
+def _never_backwards(connection: sqlite3.Connection, now: int) -> int:
+    """A clock set back must not let yesterday's spending out of today's window."""
+    return max(now, _number(connection, "SELECT coalesce(max(created_at), 0) FROM payments"))
+
+
+def _key(attempt: Attempt) -> tuple[str, str, str]:
+    authorization = attempt.authorization
+    return authorization.network.caip2, authorization.payer, authorization.nonce_hex
+
+
+def _columns(payment: Payment) -> dict[str, object]:
+    return {name: getattr(payment, name) for name in _NAMES}
+
+
+def _payment(row: sqlite3.Row) -> Payment:
+    columns = dict(zip(_NAMES, row, strict=True))
+    columns["state"] = PaymentState(columns["state"])
+    columns["verified"] = bool(columns["verified"])
+    return Payment(**columns)
+
+
+def _first(rows: Iterator[sqlite3.Row]) -> Payment | None:
+    row = next(rows, None)
+    return None if row is None else _payment(row)
+
+
+def _number(
+    connection: sqlite3.Connection, statement: str, parameters: tuple[object, ...] = ()
+) -> int:
+    return int(connection.execute(statement, parameters).fetchone()[0])
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute("ROLLBACK")
+    except sqlite3.Error:  # the transaction had ended already; the first error is the one to tell
+        pass
