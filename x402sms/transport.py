@@ -167,7 +167,7 @@ class X402Transport(_PayingTransport[httpx.BaseTransport], httpx.BaseTransport):
                 return exchange.received(response)
             case ReadBody():
                 body = _Body()
-                for chunk in exchange.current.iter_raw():
+                for chunk in exchange.stream(httpx.SyncByteStream):
                     if not body.take(chunk):
                         break
                 exchange.current.close()
@@ -210,7 +210,7 @@ class AsyncX402Transport(_PayingTransport[httpx.AsyncBaseTransport], httpx.Async
                 return exchange.received(response)
             case ReadBody():
                 body = _Body()
-                async for chunk in exchange.current.aiter_raw():
+                async for chunk in exchange.stream(httpx.AsyncByteStream):
                     if not body.take(chunk):
                         break
                 await exchange.current.aclose()
@@ -242,6 +242,13 @@ class _Exchange:
         if self.response is None:
             raise RuntimeError("the flow sends before it asks for anything else")
         return self.response
+
+    def stream(self, kind: type[T]) -> T:
+        """The answer's own stream: nothing is decoded before it is bounded."""
+        stream = self.current.stream
+        if not isinstance(stream, kind):
+            raise RuntimeError(f"the inner transport gave no {kind.__name__}")
+        return stream
 
     def outgoing(self, effect: Send) -> httpx.Request:
         """The request as it goes out: with the payment, a copy that nobody else ever holds."""
