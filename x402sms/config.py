@@ -1,0 +1,105 @@
+"""Settings: arguments > environment > `.env` in the working folder > defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from x402sms.errors import ConfigError
+from x402sms.limits import SpendLimits
+from x402sms.protocol.networks import BASE, BASE_SEPOLIA, Network, get_network
+
+PREFIX = "X402SMS_"
+
+# The vendor's hosts, as its reference names them: production on Base, staging on Base Sepolia.
+BASE_URLS = {
+    BASE.name: "https://x402.virtualsms.io/api/v2",
+    BASE_SEPOLIA.name: "https://x402-test.virtualsms.io/api/v2",
+}
+
+_LIMITS = {
+    "per_call": "X402SMS_MAX_PER_CALL",
+    "per_hour": "X402SMS_MAX_PER_HOUR",
+    "per_day": "X402SMS_MAX_PER_DAY",
+    "total": "X402SMS_MAX_TOTAL",
+}
+_NO_LIMIT = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a client runs with, but for the wallet. `ledger` is a path or URL, None the default."""
+
+    network: Network
+    base_url: str
+    limits: SpendLimits
+    ledger: str | None
+    rpc_url: str | None
+
+
+def environment() -> dict[str, str]:
+    """The `X402SMS_*` variables: the process's own, then those of a `.env` right here.
+
+    Empty values count as unset. Raises ConfigError for a `.env` that cannot be read.
+    """
+    # A parent folder's .env is left alone: money is spent by what stands here, or not at all.
+    merged = {**_dotenv(Path(".env")), **os.environ}
+    return {name: value for name, value in merged.items() if name.startswith(PREFIX) and value}
+
+
+def load_settings(
+    env: Mapping[str, str],
+    *,
+    network: str | Network | None = None,
+    base_url: str | None = None,
+    limits: SpendLimits | None = None,
+    ledger: str | None = None,
+    rpc_url: str | None = None,
+) -> Settings:
+    """Settings from arguments (None: not given) and `environment()`. Raises ConfigError."""
+    chosen = get_network(network or env.get("X402SMS_NETWORK") or BASE)
+    return Settings(
+        network=chosen,
+        base_url=_url(base_url or env.get("X402SMS_BASE_URL") or BASE_URLS[chosen.name]),
+        limits=limits or limits_from(env),
+        ledger=ledger or env.get("X402SMS_LEDGER"),
+        rpc_url=rpc_url or env.get("X402SMS_RPC_URL"),
+    )
+
+
+def limits_from(env: Mapping[str, str]) -> SpendLimits:
+    """`SpendLimits` from `X402SMS_MAX_*` (`none`: no limit) and `X402SMS_PAY_TO` (comma list)."""
+    given: dict[str, Any] = {
+        name: None if env[variable].lower() == _NO_LIMIT else env[variable]
+        for name, variable in _LIMITS.items()
+        if variable in env
+    }
+    recipients = [part.strip() for part in env.get("X402SMS_PAY_TO", "").split(",") if part.strip()]
+    return SpendLimits(**given, pay_to=recipients or None)
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    from dotenv import dotenv_values  # noqa: PLC0415  only where there is such a file
+
+    try:
+        values = dotenv_values(path, interpolate=False, encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError("the file .env in this folder cannot be read as UTF-8 text") from None
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and not parts.query
+    except ValueError:
+        usable = None
+    if not usable:
+        raise ConfigError(f"the base URL {text[:80]!r} is no http(s) URL of an API")
+    return text.rstrip("/")
