@@ -8,18 +8,22 @@ LedgerError and HostNotReachable, and ValueError for an argument that cannot be 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, assert_never
 
+import anyio
 import httpx
 
 from x402sms.config import Settings, environment, load_settings
+from x402sms.driver import drive, drive_async
 from x402sms.exchange import cut_short, request_for, result_of, unreachable
 from x402sms.ledger import Ledger, open_ledger
 from x402sms.limits import Amount, SpendLimits
+from x402sms.money import parse_usdc, to_usdc
 from x402sms.protocol.networks import Network
 from x402sms.protocol.types import PaymentState, Receipt
 from x402sms.resources import (
@@ -36,6 +40,17 @@ from x402sms.resources import (
 )
 from x402sms.transport import AsyncX402Transport, X402Transport
 from x402sms.virtualsms.calls import Call
+from x402sms.virtualsms.verification import (
+    Announce,
+    Bought,
+    Code,
+    Effect,
+    Event,
+    Make,
+    Now,
+    Sleep,
+    receive_code,
+)
 from x402sms.wallet import Signer, Wallet
 
 DEFAULT_TIMEOUT = httpx.Timeout(30, connect=10)
@@ -183,6 +198,47 @@ class Client(_Client):
             response.close()
         return result_of(call, response)
 
+    def receive_code(
+        self,
+        service: str,
+        *,
+        max_price: Amount,
+        on_number: Callable[[str], None] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        country: str | None = None,
+        timeout: float = 180,
+        intent: str | None = None,
+    ) -> Code:
+        """Buy the cheapest number under `max_price` (USDC), wait for its SMS, confirm.
+
+        `on_number` gets the number, to be typed in where the code is wanted; `on_event` all that
+        happens. Whatever goes wrong after the purchase, the order is cancelled for its refund.
+
+        Raises SpendLimitExceeded, NoStock, ServiceNotFound; NoCodeReceived, saying whether the
+        order was cancelled.
+        """
+        watch = _watch(on_number, on_event)
+
+        def perform(effect: Effect) -> object:
+            match effect:
+                case Make():
+                    return self.call(effect.call, intent=effect.intent, max_price=effect.max_price)
+                case Announce():
+                    watch(effect.event)
+                case Now():
+                    return time.monotonic()
+                case Sleep():
+                    time.sleep(effect.seconds)
+                case _:
+                    assert_never(effect)
+            return None
+
+        ceiling = to_usdc(parse_usdc(max_price))
+        job = receive_code(
+            service, max_price=ceiling, country=country, timeout=timeout, intent=intent
+        )
+        return drive(job, perform)
+
     def close(self) -> None:
         self._http.close()
         self._close_ledger()
@@ -259,6 +315,42 @@ class AsyncClient(_Client):
             await response.aclose()
         return result_of(call, response)
 
+    async def receive_code(
+        self,
+        service: str,
+        *,
+        max_price: Amount,
+        on_number: Callable[[str], None] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        country: str | None = None,
+        timeout: float = 180,  # noqa: ASYNC109  how long to wait for an SMS, not for a call
+        intent: str | None = None,
+    ) -> Code:
+        """`Client.receive_code`, to be awaited. A task that is cancelled cancels the order."""
+        watch = _watch(on_number, on_event)
+
+        async def perform(effect: Effect) -> object:
+            match effect:
+                case Make():
+                    return await self.call(
+                        effect.call, intent=effect.intent, max_price=effect.max_price
+                    )
+                case Announce():
+                    watch(effect.event)
+                case Now():
+                    return time.monotonic()
+                case Sleep():
+                    await anyio.sleep(effect.seconds)
+                case _:
+                    assert_never(effect)
+            return None
+
+        ceiling = to_usdc(parse_usdc(max_price))
+        job = receive_code(
+            service, max_price=ceiling, country=country, timeout=timeout, intent=intent
+        )
+        return await drive_async(job, perform)
+
     async def aclose(self) -> None:
         await self._http.aclose()
         self._close_ledger()
@@ -273,3 +365,15 @@ class AsyncClient(_Client):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _watch(
+    on_number: Callable[[str], None] | None, on_event: Callable[[Event], None] | None
+) -> Callable[[Event], None]:
+    def watch(event: Event) -> None:
+        if on_event is not None:
+            on_event(event)
+        if on_number is not None and isinstance(event, Bought):
+            on_number(event.order.phone_number or "")
+
+    return watch

@@ -307,9 +307,3 @@ class NoCodeReceived(X402SMSError):
 
 class WebhookSignatureError(X402SMSError):
     """A webhook's signature is missing, malformed, stale or wrong."""
-
-
-def printable(text: str, limit: int = 200) -> str:
-    """A stranger's text made fit for a message or a terminal: no control characters, not long."""
-    shown = "".join(character for character in text[:limit] if character.isprintable())
-    return shown + ("…" if len(text) > limit else "")

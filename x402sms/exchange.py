@@ -29,7 +29,12 @@ def request_for(
 ) -> httpx.Request:
     timeout = http.timeout
     if call.long_poll_seconds:
-        timeout = httpx.Timeout(timeout, read=call.long_poll_seconds + LONG_POLL_MARGIN)
+        timeout = httpx.Timeout(
+            connect=timeout.connect,
+            read=call.long_poll_seconds + LONG_POLL_MARGIN,
+            write=timeout.write,
+            pool=timeout.pool,
+        )
     return http.build_request(
         call.method,
         call.path,

@@ -23,7 +23,6 @@ from x402sms.errors import (
     PaymentError,
     PaymentRefused,
     PaymentUnknown,
-    printable,
 )
 from x402sms.money import format_usdc, to_usdc
 from x402sms.protocol import strict_json
@@ -41,6 +40,7 @@ from x402sms.protocol.types import (
     SettlementResponse,
 )
 from x402sms.protocol.wire import Headers, encode_payment, parse_challenge, parse_settlement
+from x402sms.text import one_line
 
 PAYMENT_REQUIRED = 402
 
@@ -277,7 +277,7 @@ def _judge(attempt: Attempt, answer: Answer) -> Outcome:
     if settlement is None:
         return _without_settlement(answer.status)
     if not settlement.success:
-        return Outcome(PaymentState.REFUSED, printable(settlement.error_reason or "unexplained"))
+        return Outcome(PaymentState.REFUSED, one_line(settlement.error_reason or "unexplained"))
     mismatch = _mismatch(attempt.authorization, settlement)
     if answer.status == PAYMENT_REQUIRED:
         mismatch = "it says settled and asks for payment again"
@@ -297,9 +297,9 @@ def _without_settlement(status: int) -> Outcome:
 
 def _mismatch(authorization: Authorization, settlement: SettlementResponse) -> str | None:
     if find_network(settlement.network) is not authorization.network:
-        return f"it is on {printable(settlement.network, 40)}"
+        return f"it is on {one_line(settlement.network, 40)}"
     if settlement.payer is not None and settlement.payer.lower() != authorization.payer.lower():
-        return f"it was paid by {printable(settlement.payer, 42)}"
+        return f"it was paid by {one_line(settlement.payer, 42)}"
     if settlement.amount_atomic not in (None, authorization.amount_atomic):
         return f"its amount is {settlement.amount_atomic} atomic units"
     return None
@@ -312,7 +312,7 @@ def _claimed_reason(answer: Answer) -> Generator[Effect, Any, str]:
         challenge = parse_challenge(answer.headers, _decoded(answer.headers, body))
     except ChallengeError:
         challenge = None
-    return printable((challenge and challenge.error) or "unexplained")
+    return one_line((challenge and challenge.error) or "unexplained")
 
 
 def _refusal(attempt: Attempt, outcome: Outcome) -> PaymentError:

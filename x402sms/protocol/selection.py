@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from x402sms.errors import NoAcceptableOffer, printable
+from x402sms.errors import NoAcceptableOffer
 from x402sms.money import format_usdc
 from x402sms.protocol.networks import Network, find_network
 from x402sms.protocol.types import Dialect, Offer, PaymentRequired, PaymentRequirements
+from x402sms.text import one_line
 
 # x402 names the EIP-3009 way "eip3009" and takes it as the default; "permit2" is another contract.
 _TRANSFER_METHODS = (None, "eip3009")
@@ -69,4 +70,4 @@ def _describe(entry: PaymentRequirements) -> str:
 
 
 def _short(text: str) -> str:
-    return printable(text, 60)
+    return one_line(text, 60)

@@ -1,0 +1,1 @@
+"""The VirtualSMS service, described: models, calls, problems. Pure, nothing here does I/O."""
