@@ -1,0 +1,90 @@
+"""What a sandbox is started with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal, get_args
+from urllib.parse import urlsplit
+
+from eth_utils.address import is_address, to_checksum_address
+from eth_utils.crypto import keccak
+
+from x402sms.errors import ConfigError
+from x402sms.money import parse_usdc
+from x402sms.sandbox.chains import CHAINS, Chain
+
+NetworkName = Literal["base-sepolia", "base"]
+DialectName = Literal["v1", "v2", "header"]
+SettlementName = Literal["memory", "anvil"]
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxConfig:
+    """Everything that may differ between two sandboxes; the listening address is always loopback.
+
+    `port` 0 takes a free one. `sms_after` is seconds until an SMS arrives by itself (None: only
+    when told), `cooldown` seconds in which cancel and swap are refused, `order_seconds` how long
+    a number is held. `funded` is in USDC and only means something to the memory settlement.
+    `pay_to` is derived from the seed unless given. `funded_key` is random unless given; on anvil
+    nobody is funded by the sandbox, so there it stays None unless given.
+    """
+
+    port: int = 0
+    network: NetworkName = "base-sepolia"
+    dialect: DialectName = "v2"
+    settlement: SettlementName = "memory"
+    rpc_url: str | None = None
+    seed: int = 1
+    sms_after: float | None = None
+    funded: Decimal = Decimal(100)
+    cooldown: int = 0
+    order_seconds: int = 1200
+    pay_to: str = ""
+    funded_key: str | None = field(default=None, repr=False)
+    api_prefix: str = "/api/v2"
+
+    def __post_init__(self) -> None:
+        _one_of("network", self.network, get_args(NetworkName))
+        _one_of("dialect", self.dialect, get_args(DialectName))
+        _one_of("settlement", self.settlement, get_args(SettlementName))
+        self._check_numbers()
+        self._check_rpc_url()
+        pay_to = self.pay_to or _derived_address(self.seed)
+        if not is_address(pay_to) or int(pay_to, 16) == 0:
+            raise ConfigError(f"pay_to {pay_to[:60]!r} is not a usable address")
+        object.__setattr__(self, "pay_to", to_checksum_address(pay_to))
+
+    @property
+    def chain(self) -> Chain:
+        return CHAINS[self.network]
+
+    def _check_numbers(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port {self.port} is not between 0 and 65535")
+        if self.cooldown < 0 or self.order_seconds <= 0 or (self.sms_after or 0) < 0:
+            raise ConfigError("cooldown and sms_after are not negative, order_seconds is positive")
+        try:
+            parse_usdc(self.funded)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"funded: {error}") from error
+
+    def _check_rpc_url(self) -> None:
+        if self.settlement == "anvil" and self.rpc_url is None:
+            raise ConfigError("settlement='anvil' needs rpc_url, such as http://127.0.0.1:8545")
+        if self.rpc_url is not None:
+            parts = urlsplit(self.rpc_url)
+            # The facilitator spends from unlocked accounts: only ever a chain on this machine.
+            if parts.scheme != "http" or parts.hostname not in LOOPBACK_HOSTS:
+                raise ConfigError("rpc_url must be http:// on this machine")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name} {value!r} is not one of {', '.join(allowed)}")
+
+
+def _derived_address(seed: int) -> str:
+    return to_checksum_address(keccak(text=f"x402sms sandbox pay_to {seed}")[-20:])

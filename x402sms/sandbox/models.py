@@ -1,0 +1,214 @@
+"""What goes in and out as JSON. Amounts are USDC as decimal strings, moments ISO 8601 in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+
+Item = TypeVar("Item")
+
+
+def moment(unix: float) -> str:
+    text = datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+class ProblemOut(BaseModel):
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+
+
+class PageOut(BaseModel, Generic[Item]):
+    data: list[Item]
+    page: int
+    per_page: int
+    total: int
+
+
+class ServiceOut(BaseModel):
+    id: str
+    name: str
+    category: str
+
+
+class CountryOut(BaseModel):
+    iso2: str
+    name: str
+    in_stock: bool
+
+
+class CountryOffer(BaseModel):
+    """A service in one country."""
+
+    country: str
+    price: str
+    stock: int
+
+
+class ServiceOffer(BaseModel):
+    """One service of a country."""
+
+    service: str
+    price: str
+    stock: int
+
+
+class ProfileOut(BaseModel):
+    email: None
+    balance: str
+    plan: Literal["x402"]
+    wallet: str
+
+
+class BalanceOut(BaseModel):
+    balance: str
+    currency: Literal["USDC"]
+
+
+class StatsOut(BaseModel):
+    lifetime_orders: int
+    lifetime_spend: str
+    lifetime_refunds: str
+    active_orders: int
+    sms_received: int
+
+
+class TransactionOut(BaseModel):
+    id: str
+    type: Literal["payment", "refund"]
+    amount: str
+    currency: Literal["USDC"]
+    created_at: str
+    order_id: str | None
+    method: str
+    path: str
+    transaction: str
+
+
+class CreateOrderIn(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    service: str = Field(min_length=1, max_length=100)
+    country: str = Field(min_length=1, max_length=100)
+    rental_hours: Literal[4, 24, 72, 168, 720] | None = None
+
+
+class ExtendIn(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    hours: StrictInt = Field(ge=1, le=720)
+
+
+class MessageOut(BaseModel):
+    sender: str
+    content: str
+    received_at: str
+
+
+class RulesOut(BaseModel):
+    cancel_cooldown_seconds: int
+    swap_cooldown_seconds: int
+
+
+class OrderOut(BaseModel):
+    order_id: str
+    phone_number: str
+    previous_number: str | None
+    service: str
+    country: str
+    price: str
+    status: str
+    created_at: str
+    expires_at: str
+    cancel_available_at: str
+    swap_available_at: str
+    rules: RulesOut
+    rental_hours: int | None
+    rental_until: str | None
+    sms_received: bool
+    messages: list[MessageOut]
+
+
+class OrderRow(BaseModel):
+    """An order in a list: the service names four of its fields differently there."""
+
+    id: str
+    service_id: str
+    country_id: str
+    price_charged: str
+    phone_number: str
+    status: str
+    created_at: str
+    expires_at: str
+
+
+class SmsOut(BaseModel):
+    status: str
+    code: str | None
+    full_text: str | None
+    messages: list[MessageOut]
+
+
+class EndedOut(BaseModel):
+    """A cancelled order or a released rental."""
+
+    success: Literal[True]
+    order_id: str
+    status: str
+    refund_amount: str
+
+
+class FundIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    address: str
+    # A string, or a whole number: JSON's other numbers are floats.
+    amount: str | StrictInt
+
+
+class DeliverIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: str
+    sender: str | None = None
+    code: str | None = None
+
+
+class AdvanceIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: float = Field(ge=0, le=10**10)
+    chain: bool = False
+
+
+class PaymentOut(BaseModel):
+    payer: str
+    pay_to: str
+    amount_atomic: str
+    nonce: str
+    transaction: str
+    method: str
+    path: str
+    order_id: str | None
+    settled_at: str
+    refunded_atomic: str
+
+
+class AtomicOut(BaseModel):
+    amount_atomic: str
+
+
+class ControlOrderOut(OrderOut):
+    owner: str
+
+
+class ClockOut(BaseModel):
+    """`now` is the orders' time, `chain_now` the payments'; Unix seconds."""
+
+    now: int
+    chain_now: int

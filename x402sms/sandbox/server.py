@@ -1,0 +1,217 @@
+"""A sandbox on a real socket: in a thread for tests, or in the foreground for the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, nullcontext
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import uvicorn
+from fastapi import FastAPI
+
+from x402sms.errors import ConfigError
+from x402sms.money import parse_usdc
+from x402sms.sandbox.app import create_app
+from x402sms.sandbox.config import SandboxConfig
+from x402sms.sandbox.routes_control import advance, payment_out
+from x402sms.sandbox.state import Sandbox
+
+Result = TypeVar("Result")
+
+HOST = "127.0.0.1"
+_PATIENCE = 15  # seconds for anything that takes milliseconds
+
+
+class RunningSandbox:
+    """A sandbox that serves. The methods may be called from any thread but the server's own."""
+
+    def __init__(self, server: _Server) -> None:
+        self._server = server
+        self.app: FastAPI = server.app
+        self.state: Sandbox = server.sandbox
+        self.origin = f"http://{HOST}:{server.port}"
+        config = self.state.config
+        self.url = self.origin + config.api_prefix
+        self.network: str = config.network
+        self.pay_to = config.pay_to
+        self.rpc_url = config.rpc_url
+        self.funded_key = self.state.funded_key
+
+    def ready_line(self) -> str:
+        return json.dumps(
+            {
+                "url": self.url,
+                "network": self.network,
+                "pay_to": self.pay_to,
+                "funded_key": self.funded_key,
+                "rpc_url": self.rpc_url,
+            }
+        )
+
+    def payments(self) -> list[dict[str, Any]]:
+        """Every settled payment, oldest first, as `/_sandbox/payments` shows them."""
+        return self._on_loop(
+            lambda sandbox: [payment_out(record).model_dump() for record in sandbox.records]
+        )
+
+    def balance(self, address: str) -> int:
+        """In atomic units."""
+        return self._run(self.state.settlement.balance(address))
+
+    def fund(self, address: str, amount: str | int | Decimal) -> None:
+        """Give `address` so much USDC more (memory settlement only)."""
+        self._run(self.state.settlement.fund(address, parse_usdc(amount)))
+
+    def deliver_sms(
+        self, order_id: str, text: str, *, sender: str | None = None, code: str | None = None
+    ) -> None:
+        self._on_loop(
+            lambda sandbox: sandbox.orders.deliver(
+                sandbox.orders.find(order_id), text, sender, code
+            )
+        )
+
+    def advance(self, seconds: float, *, chain: bool = False) -> None:
+        """Let orders age; with `chain`, the time windows of payments too."""
+        self._on_loop(lambda sandbox: advance(sandbox, seconds, chain=chain))
+
+    def set_stock(self, service: str, country: str, count: int) -> None:
+        """How many numbers a pair has left from now on."""
+
+        def change(sandbox: Sandbox) -> None:
+            catalogue = sandbox.catalogue
+            known_service, known_country = catalogue.service(service), catalogue.country(country)
+            if known_service is None or known_country is None:
+                raise ValueError(f"no such service or country: {service}, {country}")
+            catalogue.set_stock(known_service, known_country, count)
+
+        self._on_loop(change)
+
+    def wait_for_pollers(self, count: int, *, timeout: float = 10) -> None:
+        """Return once exactly `count` long-polls are in progress; TimeoutError if that never is."""
+        self._run(self.state.until_polling(count, timeout))
+
+    def _on_loop(self, action: Callable[[Sandbox], Result]) -> Result:
+        async def act() -> Result:
+            return action(self.state)
+
+        return self._run(act())
+
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(work, self._server.loop).result(_PATIENCE)
+
+
+@contextmanager
+def running_sandbox(config: SandboxConfig | None = None) -> Iterator[RunningSandbox]:
+    """A sandbox in a thread of this process; when the block ends, so does it, cleanly."""
+    server = _Server(config or SandboxConfig())
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            asyncio.run(server.run_until_stopped())
+        except BaseException as error:  # noqa: BLE001  raised again in the caller's thread
+            failure.append(error)
+        finally:
+            server.up.set()
+
+    thread = threading.Thread(target=run, name="x402sms-sandbox", daemon=True)
+    thread.start()
+    try:
+        server.up.wait(_PATIENCE)
+        if failure or not server.started:
+            raise RuntimeError("the sandbox did not start") from (failure[0] if failure else None)
+        yield RunningSandbox(server)
+    finally:
+        server.should_exit = True
+        thread.join(_PATIENCE)
+    if thread.is_alive():
+        raise RuntimeError("the sandbox did not stop")
+    if failure:
+        raise RuntimeError("the sandbox failed") from failure[0]
+
+
+def serve(config: SandboxConfig | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; prints one line of JSON on stdout when ready."""
+    server = _Server(config or SandboxConfig())
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, server.stop)
+        await server.run_until_stopped(announce=True)
+
+    asyncio.run(main())
+
+
+class _Server(uvicorn.Server):
+    """uvicorn on a loopback socket, leaving signals and logging to whoever runs it."""
+
+    def __init__(self, config: SandboxConfig) -> None:
+        self.app = create_app(config)
+        self.sandbox: Sandbox = self.app.state.sandbox
+        self.sandbox.settlement.check()
+        self._socket = _listen(config.port)
+        self.port: int = self._socket.getsockname()[1]
+        self.up = threading.Event()
+        self.loop: asyncio.AbstractEventLoop
+        self._announce = False
+        super().__init__(
+            uvicorn.Config(
+                self.app,
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=5,
+            )
+        )
+
+    async def run_until_stopped(self, *, announce: bool = False) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._announce = announce
+        with self._socket:
+            await self.serve([self._socket])
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+    def capture_signals(self) -> Any:
+        return nullcontext()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._announce:
+            sys.stdout.write(RunningSandbox(self).ready_line() + "\n")
+            sys.stdout.flush()
+        self.up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.sandbox.close()
+        await super().shutdown(sockets)
+
+
+def _listen(port: int) -> socket.socket:
+    # asyncio turns Nagle off only where the protocol is named: without it each answer, sent as
+    # head and body, waits 40 ms for an acknowledgement.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"port {port} of this machine cannot be used: {error.strerror}"
+        ) from error
+    return listener
