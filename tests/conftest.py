@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 import pytest
 
 for _name in [name for name in os.environ if name.startswith("X402SMS_")]:
     del os.environ[_name]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.hypothesis_seed is None:  # a new one each run, but one that can be had again
+        config.option.hypothesis_seed = secrets.randbelow(2**32)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    seed = config.option.hypothesis_seed
+    return f"property tests: the same again with --hypothesis-seed={seed}"
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,62 @@
+# `make demo` and `make test` set up what they need themselves. PYTHON=... picks another Python.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+WORKERS ?= 2
+
+# What must be covered to the last branch: where money is decided.
+STRICT := x402sms/protocol/*,x402sms/limits.py,x402sms/ledger/*
+
+.PHONY: help demo test check lint types parts cov clean
+
+help:
+	@echo "make demo    the main job against a sandbox on this machine, ending in a receipt"
+	@echo "make test    every test, real parts included (needs Node for the local chain)"
+	@echo "make check   ruff, mypy --strict, and the tests"
+
+demo: $(VENV)/.demo
+	@$(BIN)/x402sms demo
+
+test: $(VENV)/.dev parts
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report= tests
+	$(BIN)/python -m coverage report --include='$(STRICT)' --fail-under=100
+
+check: lint types test
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+cov: $(VENV)/.dev
+	$(BIN)/python -m coverage report
+
+parts: node_modules/.package-lock.json
+
+node_modules/.package-lock.json: package.json package-lock.json
+	@command -v npm >/dev/null || { \
+	  echo "The tests settle on a local chain (anvil) with Circle's own USDC, which npm installs."; \
+	  echo "Install Node 20 or newer, with npm, and run this again."; exit 1; }
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "x402sms needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[sandbox]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[sandbox]' --group dev
+	@touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) node_modules dist build .coverage .coverage.* .mypy_cache .ruff_cache
