@@ -1,6 +1,6 @@
 """Pay any x402 API with plain httpx: a transport under your own client, with limits and a ledger.
 
-    X402SMS_PRIVATE_KEY=... python examples/any_x402_api.py https://api.example.com/weather
+X402SMS_PRIVATE_KEY=... python examples/any_x402_api.py https://api.example.com/weather
 """
 
 from __future__ import annotations
