@@ -144,3 +144,36 @@ class Receipt:
     url: str
     verified: bool = False
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OnChainSettled:
+    """`AuthorizationUsed` and the `Transfer` beside it, in one receipt that succeeded."""
+
+    transaction: str
+    pay_to: str
+    amount_atomic: int
+
+
+@dataclass(frozen=True, slots=True)
+class OnChainCancelled:
+    """`AuthorizationCanceled`: the nonce is burnt and nothing was paid."""
+
+    transaction: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnChainUnused:
+    """The nonce was unused when the chain's own time was `chain_time` (Unix seconds)."""
+
+    chain_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class OnChainUnread:
+    """The chain could not be read. It is never "unused"."""
+
+    why: str
+
+
+OnChain = OnChainSettled | OnChainCancelled | OnChainUnused | OnChainUnread

@@ -1,0 +1,70 @@
+"""Attempts to reserve, and what other processes do with a ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from x402sms.errors import SpendLimitExceeded
+from x402sms.ledger import SQLiteLedger
+from x402sms.limits import Budget
+from x402sms.protocol.eip3009 import Authorization, intent_nonce
+from x402sms.protocol.networks import BASE, Network
+from x402sms.protocol.types import Attempt, Dialect
+
+NOW = 1_800_000_000
+PAYER = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+OTHER = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"
+RECIPIENT = "0x90F79bf6EB2c4f870365E785982E1f101E93b906"
+CAP_OF_FIVE = Budget("total", 50)
+
+
+def attempt(
+    intent: str = "a",
+    amount_atomic: int = 10,
+    *,
+    network: Network = BASE,
+    payer: str = PAYER,
+    pay_to: str = RECIPIENT,
+    **changes: Any,
+) -> Attempt:
+    authorization = Authorization(
+        network=network,
+        payer=payer,
+        pay_to=pay_to,
+        amount_atomic=amount_atomic,
+        valid_after=NOW - 600,
+        valid_before=NOW + 300,
+        nonce=intent_nonce(network, payer, intent),
+    )
+    given: dict[str, Any] = {
+        "method": "POST",
+        "url": "https://seller.example/sms",
+        "fingerprint": "f" * 64,
+        "dialect": Dialect.V2,
+        "requirements": "{}",
+    }
+    return Attempt(intent=intent, authorization=authorization, **(given | changes))
+
+
+def reserve_many(path: Path, intents: list[str]) -> int:
+    """How many of these fit under the cap, as another process sees it."""
+    taken = 0
+    with SQLiteLedger(path) as ledger:
+        for intent in intents:
+            try:
+                ledger.reserve(attempt(intent), [CAP_OF_FIVE], now=NOW)
+            except SpendLimitExceeded:
+                continue
+            taken += 1
+    return taken
+
+
+def open_at_once(path: Path, start: Any) -> str:
+    """Open a new ledger when all are ready; what came of it."""
+    start.wait(30)
+    try:
+        SQLiteLedger(path).close()
+    except Exception as error:  # noqa: BLE001  told to the parent
+        return str(error)
+    return "opened"
