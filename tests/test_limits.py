@@ -109,7 +109,7 @@ def test_a_stranger_is_not_paid() -> None:
         {RECIPIENT: None},
         iter([RECIPIENT]),
     ],
-    ids=str,
+    ids=lambda pay_to: type(pay_to).__name__,
 )
 def test_a_recipient_on_the_list_is_paid(pay_to: Any) -> None:
     limits = SpendLimits(pay_to=pay_to)

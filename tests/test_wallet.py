@@ -357,7 +357,7 @@ def test_a_keystore_of_a_key_that_is_none_is_a_config_error(tmp_path: Path) -> N
 
 def test_a_keystore_that_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
     for path, why in ((tmp_path / "none", "No such file"), (tmp_path, "directory")):
-        with pytest.raises(ConfigError, match=rf"cannot read the keystore .*{why}"):
+        with pytest.raises(ConfigError, match=rf"cannot open the keystore .*{why}"):
             Wallet.from_keystore(path, PASSWORD)
 
 
@@ -394,7 +394,7 @@ def test_a_keystore_that_cannot_be_written_is_a_config_error(
         ({ENV_KEY: "secret"}, "no private key"),
         ({ENV_KEYSTORE: "wallet.json"}, "X402SMS_KEYSTORE_PASSWORD or"),
         ({ENV_KEYSTORE: "wallet.json", ENV_PASSWORD: ""}, "X402SMS_KEYSTORE_PASSWORD or"),
-        ({ENV_KEYSTORE: "none.json", ENV_PASSWORD: PASSWORD}, "cannot read the keystore none"),
+        ({ENV_KEYSTORE: "none.json", ENV_PASSWORD: PASSWORD}, "cannot open the keystore none"),
         ({ENV_KEYSTORE: "wallet.json", ENV_PASSWORD: "x"}, "the password is wrong"),
         ({ENV_KEYSTORE: "wallet.json", ENV_PASSWORD_FILE: "none"}, "password file none"),
         ({ENV_KEYSTORE: "wallet.json", ENV_PASSWORD_FILE: "bytes"}, "password file bytes"),

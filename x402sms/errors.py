@@ -4,6 +4,7 @@
     ├── ConfigError                a setting, a key file, a ledger path is wrong; nothing was sent
     │   └── ClockSkew              this machine's clock and the server's are too far apart to sign
     ├── LedgerError                the ledger could not be read or written; nothing was signed
+    ├── ChainUnreadable            the chain could not be asked; never "not settled"
     ├── HostNotReachable           no connection could be made; nothing was sent
     ├── PaymentError               about money: carries intent, amount, nonce, valid_before
     │   ├── ChallengeError         the 402 is malformed or breaks a bound; nothing was signed
@@ -19,9 +20,10 @@
     │   ├── ValidationFailed       400 validation
     │   ├── Unauthorized           401 unauthorized
     │   ├── InsufficientBalance    402 insufficient-balance (the account's, not the wallet's)
-    │   ├── ServiceNotFound        404 service-not-found
-    │   ├── CountryNotFound        404 country-not-found
-    │   ├── OrderNotFound          404 order-not-found
+    │   ├── NotFound               404 with a problem body
+    │   │   ├── ServiceNotFound    404 service-not-found
+    │   │   ├── CountryNotFound    404 country-not-found
+    │   │   └── OrderNotFound      404 order-not-found
     │   ├── OrderAlreadyConfirmed  409 order-already-confirmed
     │   ├── OrderExpired           410 order-expired
     │   ├── CooldownActive         425, or a hold period: too early to swap or cancel
@@ -69,6 +71,10 @@ class ClockSkew(ConfigError):
 
 class LedgerError(X402SMSError):
     """The ledger cannot be read or written, so nothing is signed."""
+
+
+class ChainUnreadable(X402SMSError):
+    """The chain could not be read, so nothing is known. It is never "not settled"."""
 
 
 class HostNotReachable(X402SMSError):

@@ -40,9 +40,10 @@ class SpendLimits:
     """What a wallet may spend. Amounts are USDC as str, int or Decimal; None is no limit.
 
     `per_call` is the ceiling of one payment; `per_hour` and `per_day` are rolling; `total` is for
-    the life of the ledger. `pay_to` names the recipients that may be paid: an address, several,
-    or a mapping from address to the total each may get. `authorization_ttl` (seconds) bounds how
-    long a signature stays good. Everything promised and not proven void counts as spent.
+    the life of the ledger: all count one payer on one network. `pay_to` names the recipients that
+    may be paid: an address, several, or a mapping from address to the total each may get.
+    `authorization_ttl` (seconds) bounds how long a signature stays good. Everything promised and
+    not proven void counts as spent.
 
     Raises ConfigError for an amount, address or ttl that cannot be meant.
     """
@@ -144,8 +145,26 @@ def _recipients(
         return None
     if isinstance(pay_to, str):
         pay_to = (pay_to,)
-    caps = pay_to if isinstance(pay_to, Mapping) else dict.fromkeys(pay_to)
     try:
-        return {checksum_address(address): _atomic("pay_to", cap) for address, cap in caps.items()}
+        caps = dict(pay_to.items()) if isinstance(pay_to, Mapping) else dict.fromkeys(pay_to)
+    except TypeError:
+        raise ConfigError(f"the limit pay_to is {pay_to!r}: {_PAY_TO_TAKES}") from None
+    recipients: dict[str, int | None] = {}
+    for address, cap in caps.items():
+        recipient = _recipient(address)
+        if recipient in recipients:
+            raise ConfigError(f"the limit pay_to names {recipient} twice, with a cap each")
+        recipients[recipient] = _atomic("pay_to", cap)
+    return recipients
+
+
+_PAY_TO_TAKES = "it takes an address, several, or a mapping from address to amount"
+
+
+def _recipient(address: object) -> str:
+    if not isinstance(address, str):
+        raise ConfigError(f"the limit pay_to holds {address!r}: {_PAY_TO_TAKES}")
+    try:
+        return checksum_address(address)
     except ValueError as error:
-        raise ConfigError(f"the limit pay_to names something that is {error}") from None
+        raise ConfigError(f"the limit pay_to holds {address[:60]!r}, {error}") from None

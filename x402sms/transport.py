@@ -22,7 +22,7 @@ import anyio.to_thread
 import httpx
 
 from x402sms.driver import drive, drive_async
-from x402sms.errors import ConfigError, PaymentRefused
+from x402sms.errors import ConfigError, LedgerError, PaymentRefused
 from x402sms.ledger import Ledger, open_ledger
 from x402sms.limits import SpendLimits
 from x402sms.money import parse_usdc
@@ -115,10 +115,21 @@ class _PayingTransport(Generic[TransportT]):
             case Sign():
                 return sign(self._wallet, effect.authorization)
             case Record():
-                now = int(self._clock())
-                return self._ledger.record(effect.attempt, effect.outcome, now=now).receipt()
+                return self._record(effect)
             case _:
                 assert_never(effect)
+
+    def _record(self, effect: Record) -> Receipt:
+        try:
+            payment = self._ledger.record(effect.attempt, effect.outcome, now=int(self._clock()))
+        except LedgerError:
+            logger.exception(
+                "the end of the payment %s (%s) is not written down: in the ledger it stays open",
+                effect.attempt.authorization.nonce_hex,
+                effect.outcome.state,
+            )
+            raise
+        return payment.receipt()
 
     def _deliver(self, exchange: _Exchange, receipt: Receipt | None) -> httpx.Response:
         response = exchange.current
@@ -217,7 +228,7 @@ class AsyncX402Transport(_PayingTransport[httpx.AsyncBaseTransport], httpx.Async
                 return exchange.was_read(body)
             case Now():
                 return self._perform_here(effect)
-            case Sign() if isinstance(self._wallet, Wallet):
+            case Sign() if type(self._wallet) is Wallet:
                 return self._perform_here(effect)  # 0.03 ms: cheaper than a thread
             case _:  # commits and foreign signers may block
                 return await _in_thread(self._perform_here, effect)

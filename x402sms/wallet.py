@@ -21,6 +21,7 @@ from x402sms.errors import ConfigError, SigningFailed
 from x402sms.money import to_usdc
 from x402sms.protocol.eip3009 import Authorization
 from x402sms.protocol.keccak import checksum_address, keccak256
+from x402sms.text import refuse_deep_json
 
 ENV_KEY = "X402SMS_PRIVATE_KEY"  # the variable's name, not a key
 ENV_KEYSTORE = "X402SMS_KEYSTORE"
@@ -30,6 +31,7 @@ ENV_PASSWORD_FILE = "X402SMS_KEYSTORE_PASSWORD_FILE"  # noqa: S105  as above
 _HEX_KEY = re.compile(r"(?:0x)?([0-9a-fA-F]{64})", re.ASCII)
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _PRIVATE_FILE = 0o600
+_DEEPEST_KEYSTORE = 16
 
 
 @runtime_checkable
@@ -63,35 +65,20 @@ class Wallet:
     @classmethod
     def from_key(cls, key: str) -> Wallet:
         """From 32 bytes in hex, with or without `0x`. Raises ConfigError that does not show it."""
-        match = _HEX_KEY.fullmatch(key.strip()) if isinstance(key, str) else None
-        wallet = None if match is None else cls._from_secret(bytes.fromhex(match[1]))
-        del key, match  # a traceback that shows locals must not show these
+        wallet, complaint = _read_key(key)
+        del key  # a traceback that shows locals must not show it
         if wallet is None:
-            raise ConfigError(
-                "that is no private key: it must be 64 hex digits (32 bytes), with or without 0x, "
-                "and within the curve's order; it is not shown here on purpose"
-            )
+            raise ConfigError(complaint)
         return wallet
 
     @classmethod
     def from_keystore(cls, path: str | os.PathLike[str], password: str) -> Wallet:
         """From an Ethereum keystore v3 file. Raises ConfigError: no file, no keystore, or a wrong
         password."""
-        from eth_keyfile.keyfile import decode_keyfile_json  # noqa: PLC0415  takes 0.6 s to import
-
-        try:
-            keystore = json.loads(Path(path).read_text(encoding="utf-8"))
-            secret = decode_keyfile_json(keystore, password.encode())
-        except OSError as error:
-            raise ConfigError(f"cannot read the keystore {path}: {error.strerror}") from None
-        except ValueError as error:
-            why = "the password is wrong" if "MAC" in str(error) else "it is no keystore v3 JSON"
-            raise ConfigError(f"cannot open the keystore {path}: {why}") from None
-        except (TypeError, KeyError, AttributeError, NotImplementedError):
-            raise ConfigError(f"cannot open the keystore {path}: it is no keystore v3") from None
-        wallet = cls._from_secret(bytes(secret))
+        wallet, complaint = _read_keystore(path, password)
+        del password  # as above
         if wallet is None:
-            raise ConfigError(f"the keystore {path} holds no usable key")
+            raise ConfigError(complaint)
         return wallet
 
     @classmethod
@@ -99,7 +86,7 @@ class Wallet:
         """A new random key. Save it (`save_keystore`) before you put money on it."""
         wallet = None
         while wallet is None:  # one in 2^128 draws is out of range
-            wallet = cls._from_secret(secrets.token_bytes(32))
+            wallet = _from_secret(secrets.token_bytes(32))
         return wallet
 
     @classmethod
@@ -108,18 +95,11 @@ class Wallet:
 
         Raises ConfigError where neither or both are set.
         """
-        env = os.environ if environ is None else environ
-        key, keystore = env.get(ENV_KEY), env.get(ENV_KEYSTORE)
-        if key and keystore:
-            del key
-            raise ConfigError(f"both {ENV_KEY} and {ENV_KEYSTORE} are set: which wallet is meant?")
-        if key:
-            return cls.from_key(key)
-        if keystore:
-            return cls.from_keystore(keystore, _keystore_password(env))
-        raise ConfigError(
-            f"no wallet: set {ENV_KEYSTORE} (make one with `x402sms wallet new`) or {ENV_KEY}"
-        )
+        wallet, complaint = _read_environment(os.environ if environ is None else environ)
+        del environ  # as above
+        if wallet is None:
+            raise ConfigError(complaint)
+        return wallet
 
     @property
     def address(self) -> str:
@@ -156,24 +136,18 @@ class Wallet:
             raise ConfigError("a keystore needs a password")
         from eth_keyfile.keyfile import create_keyfile_json  # noqa: PLC0415  takes 0.6 s to import
 
-        keystore = create_keyfile_json(self.__key.secret, password.encode())
+        keystore = create_keyfile_json(self.__key.secret, password.encode(), kdf="scrypt")
+        del password  # a traceback that shows locals must not show it
         target = Path(path)
         try:
+            if target.exists():
+                raise ConfigError(f"{target} exists already; a key is never overwritten")
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE)
-        except FileExistsError:
-            raise ConfigError(f"{target} exists already; a key is never overwritten") from None
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(keystore, file)
         except OSError as error:
             raise ConfigError(f"cannot write {target}: {error.strerror}") from None
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(keystore, file)
-
-    @classmethod
-    def _from_secret(cls, secret: bytes) -> Wallet | None:
-        try:
-            return cls(coincurve.PrivateKey(secret))
-        except ValueError:  # zero, or not below the curve's order
-            return None
 
     def __repr__(self) -> str:
         return f"Wallet({self._address})"
@@ -188,7 +162,7 @@ def sign(signer: Signer, authorization: Authorization) -> bytes:
     A signer that is not our own `Wallet` is checked: the signature must be its own, and in the
     form that the USDC contract takes. Raises SigningFailed, never with what the signer said.
     """
-    if isinstance(signer, Wallet):
+    if type(signer) is Wallet:
         return signer.sign_digest(authorization.digest())
     try:
         answer = signer.sign_typed_data(
@@ -234,14 +208,66 @@ def _address_of(public: coincurve.PublicKey) -> str:
     return checksum_address("0x" + keccak256(public.format(compressed=False)[1:])[12:].hex())
 
 
-def _keystore_password(env: Mapping[str, str]) -> str:
+# The functions below hold secrets in their locals, so none of them raises: each returns the
+# wallet, or None and what is wrong.
+
+
+def _read_environment(env: Mapping[str, str]) -> tuple[Wallet | None, str]:
+    key, keystore = env.get(ENV_KEY), env.get(ENV_KEYSTORE)
+    if key and keystore:
+        return None, f"both {ENV_KEY} and {ENV_KEYSTORE} are set: which wallet is meant?"
+    if key:
+        return _read_key(key)
+    if keystore:
+        password, complaint = _read_password(env)
+        return (None, complaint) if password is None else _read_keystore(keystore, password)
+    return None, f"no wallet: set {ENV_KEYSTORE} (make one with `x402sms wallet new`) or {ENV_KEY}"
+
+
+def _read_password(env: Mapping[str, str]) -> tuple[str | None, str]:
     password = env.get(ENV_PASSWORD)
     if password:
-        return password
+        return password, ""
     path = env.get(ENV_PASSWORD_FILE)
     if not path:
-        raise ConfigError(f"{ENV_KEYSTORE} is set: set {ENV_PASSWORD} or {ENV_PASSWORD_FILE} too")
+        return None, f"{ENV_KEYSTORE} is set: set {ENV_PASSWORD} or {ENV_PASSWORD_FILE} too"
     try:
-        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the password file {path}: {error}") from None
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), ""
+    except OSError as error:
+        return None, f"cannot read the password file {path}: {error.strerror}"
+    except UnicodeDecodeError:
+        return None, f"cannot read the password file {path}: it is not UTF-8 text"
+
+
+def _read_key(key: object) -> tuple[Wallet | None, str]:
+    match = _HEX_KEY.fullmatch(key.strip()) if isinstance(key, str) else None
+    wallet = None if match is None else _from_secret(bytes.fromhex(match[1]))
+    return wallet, (
+        "that is no private key: it must be 64 hex digits (32 bytes), with or without 0x, and "
+        "within the curve's order; it is not shown here on purpose"
+    )
+
+
+def _read_keystore(path: str | os.PathLike[str], password: str) -> tuple[Wallet | None, str]:
+    from eth_keyfile.keyfile import decode_keyfile_json  # noqa: PLC0415  takes 0.6 s to import
+
+    why = "it holds no usable key"
+    wallet = None
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        refuse_deep_json(text, _DEEPEST_KEYSTORE)
+        wallet = _from_secret(bytes(decode_keyfile_json(json.loads(text), password.encode())))
+    except OSError as error:
+        why = f"{error.strerror}"
+    except ValueError as error:
+        why = "the password is wrong" if "MAC" in str(error) else "it is no keystore v3"
+    except (TypeError, KeyError, AttributeError, NotImplementedError, AssertionError):
+        why = "it is no keystore v3"
+    return wallet, f"cannot open the keystore {path}: {why}"
+
+
+def _from_secret(secret: bytes) -> Wallet | None:
+    try:
+        return Wallet(coincurve.PrivateKey(secret))
+    except ValueError:  # zero, or not below the curve's order
+        return None

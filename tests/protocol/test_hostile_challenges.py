@@ -43,9 +43,9 @@ from x402sms.errors import (
 )
 from x402sms.limits import SpendLimits
 from x402sms.money import UINT256_MAX
-from x402sms.protocol.body import MAX_BYTES, decode
+from x402sms.protocol.body import MAX_BYTES
 from x402sms.protocol.eip3009 import Authorization
-from x402sms.protocol.flow import Reserve, Send, Sign
+from x402sms.protocol.flow import Reserve, Send, Sign, challenge_body
 from x402sms.protocol.keccak import ZERO_ADDRESS, keccak256
 from x402sms.protocol.networks import BASE, BASE_SEPOLIA
 from x402sms.protocol.selection import select
@@ -568,11 +568,7 @@ def offer_in(said: Said) -> Offer | None:
     headers = Headers(said.headers)
     if said.status != 402 or not (headers.has_challenge() or headers.may_carry_challenge_body()):
         return None
-    coding = headers.get("content-encoding") or ""
-    try:
-        body = decode(said.body, coding)
-    except ValueError as error:
-        raise ChallengeError(str(error), field="body") from None
+    body = challenge_body(headers, said.body)
     challenge = parse_challenge(headers, body)
     if challenge is None:
         return None

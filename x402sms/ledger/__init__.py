@@ -20,12 +20,13 @@ def open_ledger(location: str | os.PathLike[str] | None = None) -> Ledger:
     if location is None:
         return SQLiteLedger(default_ledger_path())
     text = os.fspath(location)
-    if text.startswith("sqlite:///"):
-        return SQLiteLedger(text.removeprefix("sqlite:///"))
-    if "://" in text:
+    if "://" in text and not text.startswith("sqlite:///"):
         scheme = text.partition("://")[0]
         raise ConfigError(f"no ledger of the kind {scheme}: give a file path or sqlite:///path")
-    return SQLiteLedger(text)
+    path = text.removeprefix("sqlite:///")
+    if "\0" in path or not path:
+        raise ConfigError(f"{path!r} is no path of a ledger")
+    return SQLiteLedger(os.path.expanduser(path))
 
 
 def default_ledger_path() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -38,16 +39,23 @@ _RECORD = """
     WHERE network = ? AND payer = ? AND nonce = ? AND state NOT IN ('settled', 'void')
 """
 _FOREVER = -1
+_MEMORY = ":memory:"
+_PRIVATE = 0o600
+_MOMENT = 1 / 100  # seconds
 
 
 class SQLiteLedger:
     """See `Ledger`. One connection, short transactions, no lock held while anything is sent."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.fspath(path)
+        location = os.fspath(path)
+        # Absolute, so that a change of folder does not lead to another ledger.
+        self._path = location if location == _MEMORY else os.path.abspath(location)
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._closed = False
         with self._transaction():
             pass  # a ledger that cannot be used is told of at once, not at the first payment
 
@@ -97,6 +105,7 @@ class SQLiteLedger:
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
@@ -114,78 +123,142 @@ class SQLiteLedger:
     @contextmanager
     def _transaction(self, synchronous: str = "NORMAL") -> Iterator[sqlite3.Connection]:
         """The one place where the driver's errors become ours."""
+        if self._process != os.getpid():
+            self._leave_parent_alone()
         with self._lock:
             try:
                 connection = self._open()
                 connection.execute(f"PRAGMA synchronous = {synchronous}")
                 connection.execute("BEGIN IMMEDIATE")
             except (sqlite3.Error, OSError) as error:
-                raise self._failure(error) from error
+                raise self._failure(str(error)) from error
             try:
                 yield connection
                 connection.execute("COMMIT")
             except (sqlite3.Error, OSError) as error:
                 _roll_back(connection)
-                raise self._failure(error) from error
+                raise self._failure(str(error)) from error
             except BaseException:
                 _roll_back(connection)
                 raise
 
     def _open(self) -> sqlite3.Connection:
-        if self._process != os.getpid():  # a fork must not share its parent's connection
-            self._process, self._connection = os.getpid(), None
+        if self._closed:
+            raise self._failure("it was closed")
         if self._connection is None:
-            if self._path != ":memory:":
-                _create_private(Path(self._path))
-            connection = sqlite3.connect(
-                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            try:
-                _prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
-            self._connection = connection
+            if self._path != _MEMORY:
+                _make_private_folder_and_file(Path(self._path))
+            self._connection = self._connect()
+            self._file = self._identity()
+        elif self._file != self._identity():
+            raise self._failure("its file was deleted or replaced while it was in use")
         return self._connection
 
-    def _failure(self, error: Exception) -> LedgerError:
+    def _connect(self) -> sqlite3.Connection:
+        connection = _connection_to(self._path)
+        try:
+            if (complaint := _whose(connection)) is not None:
+                raise self._failure(complaint)
+            if self._path != _MEMORY and os.stat(self._path).st_mode & 0o077:
+                # Again: the files beside a database are made with the mode that it has.
+                connection.close()
+                os.chmod(self._path, _PRIVATE)
+                connection = _connection_to(self._path)
+            _migrate(connection)
+            _use_write_ahead_log(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _identity(self) -> tuple[int, int] | None:
+        if self._path == _MEMORY:
+            return None
+        try:
+            status = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _leave_parent_alone(self) -> None:
+        """After a fork: the parent's connection is neither used nor closed, and its lock, which
+        another of its threads may hold, is not waited for."""
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        _PARENTS.append(self._connection)
+        self._connection = None
+        if self._path == _MEMORY:
+            self._closed = True  # it was the parent's memory
+
+    def _failure(self, why: str) -> LedgerError:
         return LedgerError(
-            f"nothing signed: the ledger {self._path} cannot be used ({error}). Payments are "
-            "written down before they are signed; free some space, mend the permissions, or name "
-            "another file with X402SMS_LEDGER"
+            f"the ledger {self._path} cannot be used: {why}. Payments are written down before "
+            "they are signed, so with this ledger nothing more is: free some space, set the "
+            "permissions, upgrade x402sms, or name another file with X402SMS_LEDGER"
         )
 
 
-def _create_private(path: Path) -> None:
+# Kept so that they are not collected: closing them here would drop the parent's locks.
+_PARENTS: list[sqlite3.Connection | None] = []
+
+
+def _connection_to(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+
+
+def _make_private_folder_and_file(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if os.fstat(handle).st_mode & 0o077:
-            os.fchmod(handle, 0o600)
-    finally:
-        os.close(handle)
+        # Only ever a new file: closing any descriptor of a database that this process has open
+        # would drop all the locks it holds on it (POSIX).
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE))
+    except FileExistsError:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a directory") from None
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("BEGIN IMMEDIATE")
-    version = _number(connection, "PRAGMA user_version")
-    owner = _number(connection, "PRAGMA application_id")
+def _whose(connection: sqlite3.Connection) -> str | None:
+    """What keeps this file from being our ledger, found out without changing it."""
+    connection.execute("BEGIN")  # one moment: another process may be making the ledger right now
     tables = _number(connection, "SELECT count(*) FROM sqlite_schema")
+    owner = _number(connection, "PRAGMA application_id")
+    version = _number(connection, "PRAGMA user_version")
+    connection.execute("COMMIT")
     if owner not in (0, APPLICATION_ID) or (owner == 0 and tables):
-        raise LedgerError("that file is a database of another program, not a ledger of x402sms")
+        return "it is a database of another program, not a ledger of x402sms"
     if version > SCHEMA_VERSION:
-        raise LedgerError(
-            f"that ledger was written by a newer x402sms (schema {version}, this one knows "
-            f"{SCHEMA_VERSION}): upgrade x402sms; nothing was signed"
+        return (
+            f"it was written by a newer x402sms (schema {version}, this one knows {SCHEMA_VERSION})"
         )
-    for number in range(version + 1, SCHEMA_VERSION + 1):
+    return None
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema up to date. Whoever comes second finds it done."""
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    connection.execute("BEGIN IMMEDIATE")
+    for number in range(_number(connection, "PRAGMA user_version") + 1, SCHEMA_VERSION + 1):
         for statement in _migration(number):
             connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Kept by the file once set. This pragma alone does not wait for the others by itself."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_MOMENT)
+        else:
+            return
 
 
 def _migration(number: int) -> list[str]:
@@ -202,11 +275,12 @@ def _migration(number: int) -> list[str]:
 
 
 def _check(connection: sqlite3.Connection, budget: Budget, attempt: Attempt, now: int) -> None:
+    if budget.pay_to not in (None, attempt.authorization.pay_to):
+        return
     since = _FOREVER if budget.seconds is None else now - budget.seconds
     network, payer, _ = _key(attempt)
     spent = _spent(connection, network, payer, since, budget.pay_to)
-    applies = budget.pay_to in (None, attempt.authorization.pay_to)
-    if applies and spent + attempt.authorization.amount_atomic > budget.cap_atomic:
+    if spent + attempt.authorization.amount_atomic > budget.cap_atomic:
         raise budget.exceeded(attempt.authorization.amount_atomic, spent, attempt.intent)
 
 

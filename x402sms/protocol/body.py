@@ -13,6 +13,8 @@ def decode(raw: bytes, content_encoding: str) -> bytes:
     """The decoded body. Raises ValueError where it is too large, damaged, or coded otherwise."""
     coding = content_encoding.strip().lower()
     if coding in ("", "identity"):
+        if len(raw) > MAX_BYTES:
+            raise ValueError(f"larger than {MAX_BYTES} bytes")
         return raw
     bits = _WINDOW_BITS.get(coding)
     if bits is None:

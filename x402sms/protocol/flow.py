@@ -20,6 +20,7 @@ from x402sms.errors import (
     ChallengeError,
     ClockSkew,
     InsecureOrigin,
+    LedgerError,
     PaymentError,
     PaymentRefused,
     PaymentUnknown,
@@ -144,21 +145,25 @@ def pay(payer: Payer, purchase: Purchase) -> Flow:
     nothing signed; PaymentRefused and PaymentUnknown after the payment was sent.
     """
     answer: Answer = yield Send(None)
-    challenge = yield from _challenge(answer)
-    if challenge is None:
-        return None
-    now: int = yield Now()
-    attempt, offer = _attempt(payer, purchase, challenge, answer, now)
-    yield Reserve(attempt)
-    payment = yield from _sign(attempt, offer)
+    try:
+        challenge = yield from _challenge(answer)
+        if challenge is None:
+            return None
+        now: int = yield Now()
+        attempt, offer = _attempt(payer, purchase, challenge, answer, now)
+        yield Reserve(attempt)
+        payment = yield from _sign(attempt, offer)
+    except PaymentError as error:
+        error.intent = purchase.intent  # not every place that refuses knows it
+        raise
     answer = yield from _send_payment(attempt, payment)
     outcome = _judge(attempt, answer)
-    receipt: Receipt = yield Record(attempt, outcome)
+    receipt = yield from _write_down(attempt, outcome)
     if answer.status != PAYMENT_REQUIRED:
         return receipt
     if outcome.reason is None:  # v1 says why in the body; the row is safe already
         outcome = Outcome(outcome.state, (yield from _claimed_reason(answer)))
-        yield Record(attempt, outcome)
+        yield from _write_down(attempt, outcome)
     raise _refusal(attempt, outcome)
 
 
@@ -170,17 +175,23 @@ def _challenge(answer: Answer) -> Generator[Effect, Any, PaymentRequired | None]
     ):
         return None
     body: bytes | None = yield ReadBody()
-    return parse_challenge(headers, _decoded(headers, body))
+    return parse_challenge(headers, challenge_body(headers, body))
 
 
-def _decoded(headers: Headers, body: bytes | None) -> bytes:
+def challenge_body(headers: Headers, body: bytes | None) -> bytes:
+    """The body as far as it can hold a challenge; None is one beyond the bound.
+
+    Raises ChallengeError where it might hold one and cannot be read.
+    """
     if not headers.may_carry_challenge_body():
         return b""  # a page for people beside a challenge in a header
-    if body is None:
-        raise ChallengeError("is larger than a challenge may be (64 KiB)", field="body")
     try:
+        if body is None:
+            raise ValueError("is larger than a challenge may be (64 KiB)")
         return decode(body, headers.get("content-encoding") or "")
     except ValueError as error:
+        if headers.has_challenge():
+            return b""  # the header's challenge stands by itself
         raise ChallengeError(str(error), field="body") from None
 
 
@@ -247,7 +258,7 @@ def _sign(attempt: Attempt, offer: Offer) -> Generator[Effect, Any, tuple[str, s
     except GeneratorExit:
         raise
     except BaseException:
-        yield Record(attempt, Outcome(PaymentState.VOID, "never sent: it was not signed"))
+        yield from _write_down(attempt, Outcome(PaymentState.VOID, "never sent: it was not signed"))
         raise
 
 
@@ -257,15 +268,25 @@ def _send_payment(attempt: Attempt, payment: tuple[str, str]) -> Generator[Effec
     except GeneratorExit:
         raise
     except NeverSent:
-        yield Record(attempt, Outcome(PaymentState.VOID, "never sent: no connection"))
+        yield from _write_down(attempt, Outcome(PaymentState.VOID, "never sent: no connection"))
         raise
     except BaseException as error:
         what = type(error).__name__
-        yield Record(attempt, Outcome(PaymentState.UNKNOWN, f"no answer: {what}"))
+        yield from _write_down(attempt, Outcome(PaymentState.UNKNOWN, f"no answer: {what}"))
         if not isinstance(error, Exception):
             raise  # cancelled, or Ctrl-C: the row is written, the caller's wish is done
         raise _unknown(attempt, f"the answer was lost ({what})") from error
     return answer
+
+
+def _write_down(attempt: Attempt, outcome: Outcome) -> Generator[Effect, Any, Receipt]:
+    """Record the outcome. Where the ledger fails now, the row still says `reserved`, which counts
+    as spent: that is no reason to lose the answer, or the error, that is being handed on."""
+    try:
+        receipt: Receipt = yield Record(attempt, outcome)
+    except LedgerError:
+        return attempt.receipt(outcome)
+    return receipt
 
 
 def _judge(attempt: Attempt, answer: Answer) -> Outcome:
@@ -307,10 +328,10 @@ def _mismatch(authorization: Authorization, settlement: SettlementResponse) -> s
 
 def _claimed_reason(answer: Answer) -> Generator[Effect, Any, str]:
     """The `error` of a challenge that answers a payment. Whatever is wrong with it: no reason."""
-    body: bytes | None = yield ReadBody()
     try:
-        challenge = parse_challenge(answer.headers, _decoded(answer.headers, body))
-    except ChallengeError:
+        body: bytes | None = yield ReadBody()
+        challenge = parse_challenge(answer.headers, challenge_body(answer.headers, body))
+    except Exception:  # noqa: BLE001  whatever the network does: the refusal is what matters
         challenge = None
     return one_line((challenge and challenge.error) or "unexplained")
 

@@ -112,6 +112,24 @@ class Attempt:
     dialect: Dialect
     requirements: str
 
+    def receipt(self, outcome: Outcome) -> Receipt:
+        """What is known of it, where no ledger could be asked."""
+        authorization = self.authorization
+        return Receipt(
+            intent=self.intent,
+            amount=to_usdc(authorization.amount_atomic),
+            network=authorization.network.name,
+            payer=authorization.payer,
+            pay_to=authorization.pay_to,
+            nonce=authorization.nonce_hex,
+            valid_before=authorization.valid_before,
+            transaction=outcome.transaction,
+            state=outcome.state,
+            method=self.method,
+            url=self.url,
+            reason=outcome.reason,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -11,6 +11,7 @@ import binascii
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -68,14 +69,20 @@ class Headers:
     def date(self) -> int | None:
         """The answer's `Date` as Unix seconds, None where there is none that can be read."""
         try:
-            return int(parsedate_to_datetime(self.get("date") or "").timestamp())
+            moment = parsedate_to_datetime(self.get("date") or "")
+            # RFC 9110, 5.6.7: a form without a zone (asctime) is UTC too.
+            zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return int(zoned.timestamp())
         except (ValueError, TypeError, IndexError, OverflowError):
             return None
 
     def may_carry_challenge_body(self) -> bool:
-        """Is the body worth reading for a v1 challenge? (JSON, or a type left unsaid.)"""
+        """Is the body worth reading for a v1 challenge? JSON, or a type left unsaid, is.
+
+        Not a problem document (RFC 7807): that is the service's own refusal.
+        """
         content_type = (self.get("content-type") or "json").lower()
-        return "json" in content_type
+        return "json" in content_type and "problem" not in content_type
 
     def has_challenge(self) -> bool:
         return any(name in self._values for name in CHALLENGE_HEADERS.values())
@@ -125,11 +132,15 @@ def parse_settlement(headers: Headers) -> SettlementResponse | None:
 
     Raises ChallengeError where it cannot be read: then nothing is known of the settlement.
     """
-    name = next((name for name in _SETTLEMENT_HEADERS if headers.get(name) is not None), None)
-    value = headers.only(name) if name else None
-    if name is None or value is None:
+    found = [
+        (name, value) for name in _SETTLEMENT_HEADERS if (value := headers.only(name)) is not None
+    ]
+    if not found:
         return None
-    fields = _Fields.of(_decode(value, f"header {name}"), f"{name}")
+    if len({value for _, value in found}) > 1:
+        raise ChallengeError("the two settlement headers differ", field=f"header {found[0][0]}")
+    name, value = found[0]
+    fields = _Fields.of(_decode(value, f"header {name}"), name)
     success = fields.value("success")
     if not isinstance(success, bool):
         raise fields.wrong("success", "must be true or false")
@@ -169,8 +180,6 @@ def _parse_v1(headers: Headers, body: bytes) -> PaymentRequired | None:
     claims_x402 = b'"x402Version"' in body  # else any other JSON: not ours to judge
     if not claims_x402:
         return None
-    if len(body) > MAX_BYTES:
-        raise ChallengeError(f"longer than {MAX_BYTES} bytes", field="body")
     fields = _Fields.of(_json(_utf8(body, "body"), "body"), "")
     if headers.has_challenge() and fields.mapping.get("x402Version") == 2:
         return None  # a copy for people of what the header says
