@@ -1,0 +1,89 @@
+"""One mechanism for every command: options in; a result, its JSON or an error out; a receipt.
+
+A command is a function of a `Run` and its own options that returns its result; `show` prints that
+result for people. Modules of commands do without `from __future__ import annotations`: typer
+needs the options' annotations as objects, and what is only known to the type checker is quoted.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import typer
+
+from x402sms.cli.failures import describe, interrupted
+from x402sms.cli.options import Given, parameters
+from x402sms.cli.output import Output
+from x402sms.cli.receipts import show_line, show_table
+from x402sms.cli.run import Run
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Show = Callable[[Output, T], None]
+
+
+def command(
+    app: typer.Typer,
+    name: str,
+    *,
+    example: str,
+    show: Show[T],
+    options: tuple[str, ...],
+    itemised: bool = False,
+) -> Callable[[Callable[Concatenate[Run, P], T]], Callable[Concatenate[Run, P], T]]:
+    """Make a function a command of `app`. `itemised`: the receipt lists each payment."""
+
+    def register(
+        function: Callable[Concatenate[Run, P], T],
+    ) -> Callable[Concatenate[Run, P], T]:
+        def call(**given: Any) -> None:
+            out = Output(as_json=given.pop("as_json"))
+            run = Run(Given(**{name: given.pop(name) for name in options}), out)
+            status = _execute(run, lambda: _untyped(function)(run, **given), show, itemised)
+            if status:
+                raise typer.Exit(status)
+
+        own = list(inspect.signature(function).parameters.values())[1:]
+        taken = [
+            *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own),
+            *parameters(options),
+        ]
+        call.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]  # python allows it
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in taken}
+        app.command(name, help=inspect.getdoc(function), epilog=epilog(example))(call)
+        return function
+
+    return register
+
+
+def epilog(example: str) -> str:
+    """The example below a command's help; `\\b` keeps click from wrapping it."""
+    lines = "\n".join(f"  {line}" for line in example.splitlines())
+    return f"\b\nExample:\n{lines}"
+
+
+def _untyped(function: Callable[..., T]) -> Callable[..., T]:
+    return function
+
+
+def _execute(run: Run, work: Callable[[], T], show: Show[T], itemised: bool) -> int:
+    """The exit status. Whatever happened, what was paid for is told."""
+    try:
+        run.out.result(work(), show)
+        status = 0
+    except KeyboardInterrupt:
+        status = _tell(run, interrupted(run.made))
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001  the edge of the program
+        status = _tell(run, error)
+    finally:
+        run.close()
+    (show_table if itemised else show_line)(run.out, run.made)
+    return status
+
+
+def _tell(run: Run, error: BaseException) -> int:
+    failure = describe(error, run.made)
+    run.out.failure(failure)
+    return failure.exit_code

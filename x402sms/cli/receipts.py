@@ -1,0 +1,102 @@
+"""What a command cost, told on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from x402sms.cli.output import Output, usdc
+
+if TYPE_CHECKING:
+    from x402sms.ledger import Payment
+
+# A promise is money gone until the chain says otherwise; the word says how sure we are.
+_VERBS = {
+    "settled": "paid",
+    "refused": "promised",
+    "unknown": "may have paid",
+    "reserved": "may have paid",
+    "void": "did not pay",
+}
+COLUMNS = ("paid", "call", "USDC", "nonce", "state")
+
+
+def show_line(out: Output, payments: Sequence[Payment]) -> None:
+    """One line for all of `payments`, none where nothing was promised."""
+    if not payments:
+        return
+    by_state: dict[str, Decimal] = {}
+    for payment in payments:
+        by_state[payment.state] = by_state.get(payment.state, Decimal(0)) + payment.amount
+    sums = (f"{_VERBS[state]} {usdc(sum_)} USDC · {state}" for state, sum_ in by_state.items())
+    where = f"nonce {short(payments[0].nonce)}"
+    if len(payments) > 1:
+        where = f"{counted(payments)}, see `x402sms payments list`"
+    out.note(" · ".join((*sums, where)))
+
+
+def show_table(out: Output, payments: Sequence[Payment], *, error: bool = True) -> None:
+    """A line for each of `payments`, and their total."""
+    if not payments:
+        return
+    out.gap(error=error)
+    sums = ("total", counted(payments), total(payments), "", "")
+    out.table(COLUMNS, [_row(payment) for payment in payments], total=sums, error=error)
+
+
+def counted(payments: Sequence[Payment]) -> str:
+    return f"{len(payments)} call{'' if len(payments) == 1 else 's'}"
+
+
+def _row(payment: Payment) -> tuple[object, ...]:
+    call = path_of(payment.url)
+    return payment.method, call, payment.amount, short(payment.nonce), payment.state
+
+
+def total(payments: Sequence[Payment]) -> Decimal:
+    """All that is promised and not known to be void, as `Meter.total` counts."""
+    return sum((p.amount for p in payments if p.state != "void"), Decimal(0))
+
+
+def short(text: str) -> str:
+    """`0x1234…abcd`: enough to find a nonce or an address again."""
+    return f"{text[:6]}…{text[-4:]}"
+
+
+def path_of(url: str) -> str:
+    """Without the host and the API's root, which are the same in all of a table."""
+    path = urlsplit(url).path
+    root, version, rest = path.partition("/v2/")
+    return f"/{rest}" if version and "/" not in root.removeprefix("/") else path
+
+
+def payment_document(payment: Payment) -> dict[str, Any]:
+    """All that the ledger knows, for `--json`; moments as such."""
+    return {
+        "intent": payment.intent,
+        "method": payment.method,
+        "url": payment.url,
+        "amount": payment.amount,
+        "amount_atomic": payment.amount_atomic,
+        "network": payment.network,
+        "usdc": payment.asset,
+        "payer": payment.payer,
+        "pay_to": payment.pay_to,
+        "nonce": payment.nonce,
+        "valid_after": _moment(payment.valid_after),
+        "valid_before": _moment(payment.valid_before),
+        "state": payment.state,
+        "reason": payment.reason,
+        "transaction": payment.transaction,
+        "verified": payment.verified,
+        "dialect": payment.dialect,
+        "created_at": _moment(payment.created_at),
+        "updated_at": _moment(payment.updated_at),
+    }
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

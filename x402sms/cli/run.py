@@ -1,0 +1,84 @@
+"""What a running command has at hand: settings, ledger and client, each made when first used."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from x402sms.cli.options import Given
+from x402sms.cli.output import Output
+
+if TYPE_CHECKING:
+    from x402sms.cli.watched import WatchedLedger
+    from x402sms.client import Client
+    from x402sms.config import Settings
+    from x402sms.ledger import Payment
+    from x402sms.wallet import Wallet
+
+
+class Run:
+    """One run of one command."""
+
+    def __init__(self, given: Given, out: Output) -> None:
+        self.given = given
+        self.out = out
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """`X402SMS_*`, with `--max-per-call` in place of its variable. Not kept: it has the key."""
+        from x402sms.config import environment
+
+        found = environment()
+        if self.given.max_per_call is not None:
+            found["X402SMS_MAX_PER_CALL"] = self.given.max_per_call
+        return found
+
+    @cached_property
+    def settings(self) -> Settings:
+        from x402sms.config import load_settings
+
+        return load_settings(
+            self.environment,
+            network=self.given.network,
+            base_url=self.given.base_url,
+            ledger=self.given.ledger,
+            rpc_url=self.given.rpc_url,
+        )
+
+    @cached_property
+    def wallet(self) -> Wallet:
+        from x402sms.cli.keys import wallet_from
+
+        return wallet_from(self.environment)
+
+    @cached_property
+    def ledger(self) -> WatchedLedger:
+        from x402sms.cli.watched import WatchedLedger
+        from x402sms.ledger import open_ledger
+
+        return WatchedLedger(open_ledger(self.settings.ledger))
+
+    @cached_property
+    def client(self) -> Client:
+        from x402sms.client import Client
+
+        settings = self.settings
+        return Client(
+            self.wallet,
+            network=settings.network,
+            base_url=settings.base_url,
+            limits=settings.limits,
+            ledger=self.ledger,
+            rpc_url=settings.rpc_url,
+        )
+
+    @property
+    def made(self) -> list[Payment]:
+        """What this command promised so far, oldest first, whatever became of it."""
+        return self.ledger.made if "ledger" in vars(self) else []
+
+    def close(self) -> None:
+        if "client" in vars(self):
+            self.client.close()
+        if "ledger" in vars(self):
+            self.ledger.close()

@@ -1,0 +1,47 @@
+"""A ledger that also remembers which payments passed through it.
+
+`Client.meter()` and `on_payment` are told of payments whose answers arrived. A receipt must name
+the others too: those that were refused, lost, or interrupted with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from x402sms.ledger import Ledger, Payment
+from x402sms.limits import Budget
+from x402sms.protocol.types import Attempt, Outcome, PaymentState
+
+
+class WatchedLedger:
+    """See `Ledger`: everything is done by `ledger`, and noted here."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._made: dict[str, Payment] = {}
+
+    @property
+    def made(self) -> list[Payment]:
+        """Each payment that was reserved, oldest first, as it stands."""
+        return list(self._made.values())
+
+    def reserve(self, attempt: Attempt, budgets: Sequence[Budget], *, now: int) -> None:
+        self._ledger.reserve(attempt, budgets, now=now)
+        self._made[attempt.authorization.nonce_hex] = Payment.reserved(attempt, now)
+
+    def record(self, attempt: Attempt, outcome: Outcome, *, now: int) -> Payment:
+        payment = self._ledger.record(attempt, outcome, now=now)
+        self._made[payment.nonce] = payment
+        return payment
+
+    def find(self, intent_or_nonce: str) -> list[Payment]:
+        return self._ledger.find(intent_or_nonce)
+
+    def payments(self, *, since: int = 0, state: PaymentState | None = None) -> Iterator[Payment]:
+        return self._ledger.payments(since=since, state=state)
+
+    def spent_atomic(self, *, network: str, payer: str, since: int = 0) -> int:
+        return self._ledger.spent_atomic(network=network, payer=payer, since=since)
+
+    def close(self) -> None:
+        self._ledger.close()
