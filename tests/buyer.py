@@ -33,7 +33,7 @@ class Buyer:
         self.inner = inner
         self.wallet = Wallet.generate() if wallet is None else wallet
         self.ledger = SQLiteLedger(":memory:") if ledger is None else ledger
-        self.settings = {"limits": limits, **settings}
+        self.settings = {"limits": limits, "retry_pauses": (0, 0, 0), **settings}
 
     def get(self, url: str = "https://shop.example/x", **options: Any) -> httpx.Response:
         return self.send("GET", url, **options)

@@ -42,7 +42,7 @@ def attempt(
         "url": "https://seller.example/sms",
         "fingerprint": "f" * 64,
         "dialect": Dialect.V2,
-        "requirements": "{}",
+        "template": {"x402Version": 2},
     }
     return Attempt(intent=intent, authorization=authorization, **(given | changes))
 

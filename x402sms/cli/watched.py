@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from x402sms.ledger import Ledger, Payment
 from x402sms.limits import Budget
-from x402sms.protocol.types import Attempt, Outcome, PaymentState
+from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
 
 
 class WatchedLedger:
@@ -33,6 +33,22 @@ class WatchedLedger:
         payment = self._ledger.record(attempt, outcome, now=now)
         self._made[payment.nonce] = payment
         return payment
+
+    def get(self, *, network: str, payer: str, nonce: str) -> Payment | None:
+        return self._ledger.get(network=network, payer=payer, nonce=nonce)
+
+    def settle_from_chain(self, payment: Payment, found: OnChainSettled, *, now: int) -> Payment:
+        settled = self._ledger.settle_from_chain(payment, found, now=now)
+        self._made[settled.nonce] = settled
+        return settled
+
+    def void(
+        self, payment: Payment, reason: str, *, nonce_burnt: bool = False, now: int
+    ) -> Payment:
+        return self._ledger.void(payment, reason, nonce_burnt=nonce_burnt, now=now)
+
+    def insert_settled(self, payment: Payment) -> bool:
+        return self._ledger.insert_settled(payment)
 
     def find(self, intent_or_nonce: str) -> list[Payment]:
         return self._ledger.find(intent_or_nonce)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
-from x402sms.errors import AlreadyPaid, IntentConflict, PaymentError, PaymentUnknown
+from x402sms.errors import AlreadyPaid, IntentConflict, PaymentError
 from x402sms.limits import Budget
 from x402sms.money import format_usdc, to_usdc
+from x402sms.protocol.eip3009 import Authorization
 from x402sms.protocol.networks import find_network
-from x402sms.protocol.types import Attempt, Outcome, PaymentState, Receipt
+from x402sms.protocol.types import (
+    Attempt,
+    Dialect,
+    OnChainSettled,
+    Outcome,
+    PaymentState,
+    Receipt,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Payment:
     """One row: what was promised to whom for what, and what became of it.
 
-    `network` is CAIP-2, times are Unix seconds, `nonce` is `0x` + 64 hex digits.
+    `network` is CAIP-2, times are Unix seconds, `nonce` is `0x` + 64 hex digits. `amount_atomic`
+    is what was signed last, `reserved_atomic` (what counts against the budgets) the most that was
+    signed under this nonce. `template` is JSON: the payment message but for its payload.
     """
 
     intent: str
@@ -34,13 +45,16 @@ class Payment:
     valid_before: int
     nonce: str
     dialect: str
-    requirements: str
+    template: str
     state: PaymentState
     reason: str | None
     transaction: str | None
     verified: bool
+    reserved_atomic: int
     created_at: int
     updated_at: int
+    presentations: int = 1
+    nonce_burnt: bool = False
 
     @classmethod
     def reserved(cls, attempt: Attempt, now: int) -> Payment:
@@ -60,11 +74,12 @@ class Payment:
             valid_before=authorization.valid_before,
             nonce=authorization.nonce_hex,
             dialect=attempt.dialect,
-            requirements=attempt.requirements,
+            template=json.dumps(attempt.template, separators=(",", ":")),
             state=PaymentState.RESERVED,
             reason=None,
             transaction=None,
             verified=False,
+            reserved_atomic=authorization.amount_atomic,
             created_at=now,
             updated_at=now,
         )
@@ -73,6 +88,30 @@ class Payment:
     def amount(self) -> Decimal:
         """In USDC."""
         return to_usdc(self.amount_atomic)
+
+    def attempt(self) -> Attempt:
+        """What was signed last, to present it again. Raises ValueError for a network we no longer
+        know."""
+        network = find_network(self.network)
+        if network is None:
+            raise ValueError(f"{self.network} is not a network x402sms pays on")
+        return Attempt(
+            intent=self.intent,
+            authorization=Authorization(
+                network=network,
+                payer=self.payer,
+                pay_to=self.pay_to,
+                amount_atomic=self.amount_atomic,
+                valid_after=self.valid_after,
+                valid_before=self.valid_before,
+                nonce=bytes.fromhex(self.nonce[2:]),
+            ),
+            method=self.method,
+            url=self.url,
+            fingerprint=self.fingerprint,
+            dialect=Dialect(self.dialect),
+            template=json.loads(self.template),
+        )
 
     def receipt(self) -> Receipt:
         network = find_network(self.network)
@@ -102,13 +141,36 @@ class Ledger(Protocol):
     def reserve(self, attempt: Attempt, budgets: Sequence[Budget], *, now: int) -> None:
         """Store the attempt durably and count it against the budgets, in one transaction.
 
-        Raises SpendLimitExceeded; IntentConflict, AlreadyPaid or PaymentUnknown where the intent
-        was used before and is not known to be void.
+        An open payment of the same intent for the same thing may be presented again: the same
+        authorization costs nothing more, a new one takes its place and is counted now, with the
+        larger of the amounts reserved.
+
+        Raises SpendLimitExceeded; AlreadyPaid where the intent is settled; IntentConflict where
+        it is for something else, or its nonce is burnt.
         """
         ...
 
     def record(self, attempt: Attempt, outcome: Outcome, *, now: int) -> Payment:
-        """Write what became of it. A state that is final already stays as it is."""
+        """Write what became of it. A state that is final already stays as it is, and so does one
+        that is to be void for never having been sent while another may have sent it."""
+        ...
+
+    def get(self, *, network: str, payer: str, nonce: str) -> Payment | None:
+        """The payment with that nonce; `network` is CAIP-2."""
+        ...
+
+    def settle_from_chain(self, payment: Payment, found: OnChainSettled, *, now: int) -> Payment:
+        """Settled and verified, with the chain's own transaction, recipient and amount."""
+        ...
+
+    def void(
+        self, payment: Payment, reason: str, *, nonce_burnt: bool = False, now: int
+    ) -> Payment:
+        """Proven never to settle: it no longer counts. A settled payment stays as it is."""
+        ...
+
+    def insert_settled(self, payment: Payment) -> bool:
+        """Add a payment found on the chain; False where its nonce is in the ledger already."""
         ...
 
     def find(self, intent_or_nonce: str) -> list[Payment]:
@@ -126,18 +188,29 @@ class Ledger(Protocol):
     def close(self) -> None: ...
 
 
-def refuse_reuse(earlier: Payment, attempt: Attempt) -> PaymentError:
-    """Why the intent of `earlier`, which is not void, may not be signed for again."""
+def refuse_reuse(earlier: Payment, attempt: Attempt) -> PaymentError | None:
+    """Why the intent of `earlier` may not be signed for again, None where it may."""
     intent, bought = earlier.intent, f"{earlier.method} {earlier.url}"
+    promised: dict[str, Any] = {
+        "intent": intent,
+        "amount": earlier.amount,
+        "nonce": earlier.nonce,
+        "valid_before": earlier.valid_before,
+    }
+    if earlier.nonce_burnt:
+        return IntentConflict(
+            f"nothing signed: the payment of the intent {intent!r} was cancelled on the chain, "
+            "which uses up its nonce; give the purchase a new intent",
+            **promised,
+        )
+    if earlier.state is PaymentState.VOID:
+        return None
     if earlier.fingerprint != attempt.fingerprint:
         return IntentConflict(
             f"nothing signed: the intent {intent!r} pays for {bought} already, and "
             f"{attempt.method} {attempt.url} is something else (a redirect after the payment, or "
             "an intent used twice); give each purchase an intent of its own",
-            intent=intent,
-            amount=earlier.amount,
-            nonce=earlier.nonce,
-            valid_before=earlier.valid_before,
+            **promised,
         )
     if earlier.state is PaymentState.SETTLED:
         return AlreadyPaid(
@@ -146,13 +219,4 @@ def refuse_reuse(earlier: Payment, attempt: Attempt) -> PaymentError:
             f"{earlier.transaction}",
             receipt=earlier.receipt(),
         )
-    return PaymentUnknown(
-        f"nothing more signed: the intent {intent!r} has a payment of "
-        f"{format_usdc(earlier.amount_atomic)} USDC for {bought} whose end is open "
-        f"({earlier.state}: {earlier.reason or 'the process stopped'}); it can settle until "
-        f"{earlier.valid_before} (Unix time). See `x402sms payments show {earlier.nonce}`",
-        intent=intent,
-        amount=earlier.amount,
-        nonce=earlier.nonce,
-        valid_before=earlier.valid_before,
-    )
+    return None

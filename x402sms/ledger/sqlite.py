@@ -8,37 +8,50 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
 
 from x402sms.errors import LedgerError
 from x402sms.ledger.base import Payment, refuse_reuse
 from x402sms.limits import Budget
-from x402sms.protocol.types import Attempt, Outcome, PaymentState
+from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x78343032  # "x402": tells our files from other people's
 BUSY_SECONDS = 15
 
 _NAMES = [field.name for field in fields(Payment)]
 _COLUMNS = ", ".join(f'"{name}"' for name in _NAMES)
-# REPLACE: only a void payment is ever reserved again, and its nonce is still unused.
-_RESERVE = (
-    f"INSERT OR REPLACE INTO payments ({_COLUMNS}) "  # noqa: S608  names from our own dataclass
-    f"VALUES ({', '.join(f':{name}' for name in _NAMES)})"
-)
+# REPLACE: the row of a nonce takes the authorization that was signed last.
+_VALUES = f"INTO payments ({_COLUMNS}) VALUES ({', '.join(f':{name}' for name in _NAMES)})"
+_RESERVE = f"INSERT OR REPLACE {_VALUES}"
+_INSERT = f"INSERT OR IGNORE {_VALUES}"
 _SELECT = f"SELECT {_COLUMNS} FROM payments"  # noqa: S608  as above
 _FIND = f"{_SELECT} WHERE network = ? AND payer = ? AND nonce = ?"
 _SPENT = """
-    SELECT coalesce(sum(amount_atomic), 0) FROM payments
-    WHERE network = ? AND payer = ? AND created_at > ? AND state != 'void'
+    SELECT coalesce(sum(reserved_atomic), 0) FROM payments
+    WHERE network = ? AND payer = ? AND created_at > ? AND state != 'void' AND nonce != ?
 """
 _RECORD = """
-    UPDATE payments SET state = ?, reason = ?, "transaction" = ?, updated_at = ?
-    WHERE network = ? AND payer = ? AND nonce = ? AND state NOT IN ('settled', 'void')
+    UPDATE payments
+    SET state = :state, reason = :reason, "transaction" = :transaction, nonce_burnt = :burnt,
+        updated_at = :now
+    WHERE network = :network AND payer = :payer AND nonce = :nonce
+        AND state NOT IN ('settled', 'void')
+        AND (NOT :never_sent OR presentations = 1)
+"""
+_SETTLE = """
+    UPDATE payments SET state = 'settled', verified = 1, reason = NULL, "transaction" = ?,
+        pay_to = ?, amount_atomic = ?, reserved_atomic = ?, updated_at = ?
+    WHERE network = ? AND payer = ? AND nonce = ? AND verified = 0
+"""
+_VOID = """
+    UPDATE payments SET state = 'void', reason = ?, nonce_burnt = ?, updated_at = ?
+    WHERE network = ? AND payer = ? AND nonce = ? AND state != 'settled'
 """
 _FOREVER = -1
+_NO_NONCE = ""
 _MEMORY = ":memory:"
 _PRIVATE = 0o600
 _MOMENT = 1 / 100  # seconds
@@ -62,28 +75,61 @@ class SQLiteLedger:
     def reserve(self, attempt: Attempt, budgets: Sequence[Budget], *, now: int) -> None:
         # FULL: on disk before the signature leaves, power cut included.
         with self._transaction(synchronous="FULL") as connection:
-            earlier = _first(connection.execute(_FIND, _key(attempt)))
-            if earlier is not None and earlier.state is not PaymentState.VOID:
-                raise refuse_reuse(earlier, attempt)
-            now = _never_backwards(connection, now)
-            for budget in budgets:
-                _check(connection, budget, attempt, now)
-            connection.execute(_RESERVE, _columns(Payment.reserved(attempt, now)))
+            payment = Payment.reserved(attempt, _never_backwards(connection, now))
+            earlier = _first(connection.execute(_FIND, _key(payment)))
+            if earlier is not None:
+                if (refusal := refuse_reuse(earlier, attempt)) is not None:
+                    raise refusal
+                payment = _presented_again(payment, earlier)
+            if earlier is None or payment.created_at != earlier.created_at:
+                for budget in budgets:
+                    _check(connection, budget, payment)
+            connection.execute(_RESERVE, _columns(payment))
 
     def record(self, attempt: Attempt, outcome: Outcome, *, now: int) -> Payment:
         # NORMAL: lost with the power, the row still says `reserved`, which counts as spent.
         with self._transaction(synchronous="NORMAL") as connection:
+            authorization = attempt.authorization
+            key = (authorization.network.caip2, authorization.payer, authorization.nonce_hex)
             connection.execute(
                 _RECORD,
-                (outcome.state, outcome.reason, outcome.transaction, now, *_key(attempt)),
+                {
+                    "state": outcome.state,
+                    "reason": outcome.reason,
+                    "transaction": outcome.transaction,
+                    "never_sent": outcome.never_sent,
+                    "burnt": outcome.nonce_burnt,
+                    "now": now,
+                    "network": key[0],
+                    "payer": key[1],
+                    "nonce": key[2],
+                },
             )
-            payment = _first(connection.execute(_FIND, _key(attempt)))
-        if payment is None:
-            raise LedgerError(
-                f"the ledger {self._path} has lost a payment that was sent, "
-                f"{attempt.authorization.nonce_hex}: was the file replaced while in use?"
+            return self._found(connection, key)
+
+    def get(self, *, network: str, payer: str, nonce: str) -> Payment | None:
+        with self._transaction() as connection:
+            return _first(connection.execute(_FIND, (network, payer, nonce)))
+
+    def settle_from_chain(self, payment: Payment, found: OnChainSettled, *, now: int) -> Payment:
+        with self._transaction() as connection:
+            amount = found.amount_atomic
+            connection.execute(
+                _SETTLE,
+                (found.transaction, found.pay_to, amount, amount, now, *_key(payment)),
             )
-        return payment
+            return self._found(connection, _key(payment))
+
+    def void(
+        self, payment: Payment, reason: str, *, nonce_burnt: bool = False, now: int
+    ) -> Payment:
+        with self._transaction() as connection:
+            connection.execute(_VOID, (reason, nonce_burnt, now, *_key(payment)))
+            return self._found(connection, _key(payment))
+
+    def insert_settled(self, payment: Payment) -> bool:
+        with self._transaction() as connection:
+            return connection.execute(_INSERT, _columns(payment)).rowcount == 1
 
     def find(self, intent_or_nonce: str) -> list[Payment]:
         return self._read(
@@ -101,7 +147,7 @@ class SQLiteLedger:
 
     def spent_atomic(self, *, network: str, payer: str, since: int = 0) -> int:
         with self._transaction() as connection:
-            return _spent(connection, network, payer, since - 1)
+            return _spent(connection, (network, payer, _NO_NONCE), since - 1)
 
     def close(self) -> None:
         with self._lock:
@@ -115,6 +161,15 @@ class SQLiteLedger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _found(self, connection: sqlite3.Connection, key: tuple[str, str, str]) -> Payment:
+        payment = _first(connection.execute(_FIND, key))
+        if payment is None:
+            raise LedgerError(
+                f"the ledger {self._path} has lost a payment that was in it, {key[2]}: was the "
+                "file changed by another program?"
+            )
+        return payment
 
     def _read(self, statement: str, parameters: tuple[object, ...]) -> list[Payment]:
         with self._transaction() as connection:
@@ -274,22 +329,40 @@ def _migration(number: int) -> list[str]:
     return statements
 
 
-def _check(connection: sqlite3.Connection, budget: Budget, attempt: Attempt, now: int) -> None:
-    if budget.pay_to not in (None, attempt.authorization.pay_to):
+def _presented_again(payment: Payment, earlier: Payment) -> Payment:
+    """The new row of a nonce, with no less reserved than is promised under it already."""
+    if earlier.state is PaymentState.VOID:
+        return payment
+    same = earlier.attempt().authorization == payment.attempt().authorization
+    return replace(
+        payment,
+        # The same promise is as old as it was; a new one counts from now.
+        created_at=earlier.created_at if same else payment.created_at,
+        reserved_atomic=max(payment.reserved_atomic, earlier.reserved_atomic),
+        presentations=earlier.presentations + 1,
+    )
+
+
+def _check(connection: sqlite3.Connection, budget: Budget, payment: Payment) -> None:
+    if budget.pay_to not in (None, payment.pay_to):
         return
-    since = _FOREVER if budget.seconds is None else now - budget.seconds
-    network, payer, _ = _key(attempt)
-    spent = _spent(connection, network, payer, since, budget.pay_to)
-    if spent + attempt.authorization.amount_atomic > budget.cap_atomic:
-        raise budget.exceeded(attempt.authorization.amount_atomic, spent, attempt.intent)
+    after = _FOREVER if budget.seconds is None else payment.created_at - budget.seconds
+    spent = _spent(connection, _key(payment), after, budget.pay_to)
+    if spent + payment.reserved_atomic > budget.cap_atomic:
+        raise budget.exceeded(payment.reserved_atomic, spent, payment.intent)
 
 
 def _spent(
-    connection: sqlite3.Connection, network: str, payer: str, after: int, pay_to: str | None = None
+    connection: sqlite3.Connection,
+    key: tuple[str, str, str],
+    after: int,
+    pay_to: str | None = None,
 ) -> int:
+    """What counts since then, but for the payment with the key's own nonce."""
+    network, payer, nonce = key
     if pay_to is None:
-        return _number(connection, _SPENT, (network, payer, after))
-    return _number(connection, f"{_SPENT} AND pay_to = ?", (network, payer, after, pay_to))
+        return _number(connection, _SPENT, (network, payer, after, nonce))
+    return _number(connection, f"{_SPENT} AND pay_to = ?", (network, payer, after, nonce, pay_to))
 
 
 def _never_backwards(connection: sqlite3.Connection, now: int) -> int:
@@ -297,9 +370,8 @@ def _never_backwards(connection: sqlite3.Connection, now: int) -> int:
     return max(now, _number(connection, "SELECT coalesce(max(created_at), 0) FROM payments"))
 
 
-def _key(attempt: Attempt) -> tuple[str, str, str]:
-    authorization = attempt.authorization
-    return authorization.network.caip2, authorization.payer, authorization.nonce_hex
+def _key(payment: Payment) -> tuple[str, str, str]:
+    return payment.network, payment.payer, payment.nonce
 
 
 def _columns(payment: Payment) -> dict[str, object]:
@@ -310,6 +382,7 @@ def _payment(row: sqlite3.Row) -> Payment:
     columns = dict(zip(_NAMES, row, strict=True))
     columns["state"] = PaymentState(columns["state"])
     columns["verified"] = bool(columns["verified"])
+    columns["nonce_burnt"] = bool(columns["nonce_burnt"])
     return Payment(**columns)
 
 

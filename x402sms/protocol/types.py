@@ -101,7 +101,7 @@ class Attempt:
     """A payment about to be signed: what the ledger stores before the signature exists.
 
     `fingerprint` identifies what is bought (method, origin, path, query, body); `url` is for
-    people, without the query. `requirements` is the accepted entry as JSON.
+    people, without the query. `template` is the payment message but for its payload.
     """
 
     intent: str
@@ -110,7 +110,7 @@ class Attempt:
     url: str
     fingerprint: str
     dialect: Dialect
-    requirements: str
+    template: Mapping[str, Any]
 
     def receipt(self, outcome: Outcome) -> Receipt:
         """What is known of it, where no ledger could be asked."""
@@ -133,11 +133,16 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an attempt, as far as is known, and why we think so."""
+    """What became of an attempt, as far as is known, and why we think so.
+
+    `never_sent`: void because this process did not send it (another may have).
+    """
 
     state: PaymentState
     reason: str | None = None
     transaction: str | None = None
+    never_sent: bool = False
+    nonce_burnt: bool = False
 
 
 @dataclass(frozen=True, slots=True)

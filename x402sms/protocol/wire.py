@@ -23,8 +23,8 @@ from x402sms.protocol.eip3009 import Authorization
 from x402sms.protocol.keccak import ZERO_ADDRESS, checksum_address
 from x402sms.protocol.networks import find_network
 from x402sms.protocol.types import (
+    Attempt,
     Dialect,
-    Offer,
     PaymentRequired,
     PaymentRequirements,
     SettlementResponse,
@@ -104,27 +104,15 @@ def parse_challenge(headers: Headers, body: bytes) -> PaymentRequired | None:
     return found[0] if found else None
 
 
-def encode_payment(offer: Offer, authorization: Authorization, signature: bytes) -> tuple[str, str]:
-    """The payment header (name, value) that answers `offer` in its own dialect."""
-    dialect = offer.challenge.dialect
-    payload = {"signature": "0x" + signature.hex(), "authorization": _wire(authorization)}
-    if dialect is Dialect.V2:
-        challenge = offer.challenge
-        message: dict[str, Any] = {"x402Version": 2}
-        if challenge.resource is not None:
-            message["resource"] = challenge.resource
-        message |= {"accepted": offer.requirements.raw, "payload": payload}
-        if challenge.extensions is not None:
-            message["extensions"] = challenge.extensions
-    else:
-        message = {
-            "x402Version": 1,
-            "scheme": offer.requirements.scheme,
-            "network": offer.requirements.network,
-            "payload": payload,
-        }
+def encode_payment(attempt: Attempt, signature: bytes) -> tuple[str, str]:
+    """The payment header (name, value) that answers the challenge in its own dialect."""
+    payload = {
+        "signature": "0x" + signature.hex(),
+        "authorization": _wire(attempt.authorization),
+    }
+    message = {**attempt.template, "payload": payload}
     value = base64.b64encode(strict_json.dumps(message)).decode("ascii")
-    return PAYMENT_HEADERS[dialect], value
+    return PAYMENT_HEADERS[attempt.dialect], value
 
 
 def parse_settlement(headers: Headers) -> SettlementResponse | None:

@@ -1,0 +1,173 @@
+"""What both transports share: the settings, and every effect that is not the network's."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar, assert_never
+
+from x402sms.errors import ConfigError, LedgerError
+from x402sms.ledger import Ledger, Payment, open_ledger
+from x402sms.limits import SpendLimits
+from x402sms.protocol.effects import (
+    CheckChain,
+    Now,
+    Payer,
+    Recall,
+    Record,
+    Reserve,
+    Settle,
+    Sign,
+    Stored,
+)
+from x402sms.protocol.eip3009 import BACKDATE_SECONDS
+from x402sms.protocol.keccak import checksum_address
+from x402sms.protocol.networks import Network, get_network
+from x402sms.protocol.types import OnChain, OnChainUnread, Receipt
+from x402sms.wallet import Signer, sign
+
+if TYPE_CHECKING:
+    from x402sms.chain import Chain
+
+logger = logging.getLogger("x402sms")
+
+TransportT = TypeVar("TransportT")
+Local = Now | Recall | Reserve | Sign | CheckChain | Record | Settle
+
+
+class Paying(Generic[TransportT]):
+    """What both colours share: the settings, and every effect that is not the network's.
+
+    `network` is `base` or `base-sepolia`; `limits` and `ledger` default to `SpendLimits()` and
+    the user's own ledger; `transport` is the httpx transport to send through. `on_payment` gets
+    the Receipt of each payment, however the call ended. With an `rpc_url`, what a server says of
+    the money is checked against the chain. `max_clock_skew` (seconds, None for any) is how far
+    this machine's clock and the server's `Date` may differ; `clock` gives Unix seconds. After an
+    unclear end (no answer, a 5xx, a 402 that answers a payment) the same payment is presented
+    again after each of `retry_pauses` (seconds), never another one.
+
+    Per request: `extensions={"x402": {"intent": "invoice-7", "max_amount": "0.05"}}`. The answer
+    to a paid call carries its `Receipt` in `response.extensions["x402"]`.
+
+    Sending raises PaymentError (see `x402sms.errors`), ClockSkew, LedgerError, and httpx's own.
+    """
+
+    def __init__(
+        self,
+        wallet: Signer,
+        *,
+        network: str | Network = "base",
+        limits: SpendLimits | None = None,
+        ledger: Ledger | None = None,
+        transport: TransportT | None = None,
+        on_payment: Callable[[Receipt], None] | None = None,
+        rpc_url: str | None = None,
+        max_clock_skew: int | None = 120,
+        retry_pauses: Sequence[float] = (0.5, 1.0, 2.0),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        limits = SpendLimits() if limits is None else limits
+        self._wallet = wallet
+        self._payer = Payer(
+            _address(wallet), get_network(network), limits, max_clock_skew, tuple(retry_pauses)
+        )
+        self._rpc_url = rpc_url
+        self._chain: Chain | None = None
+        self._budgets = limits.budgets
+        self._transport = self.make_transport() if transport is None else transport
+        self._on_payment = on_payment
+        self._clock = clock
+        self._owns_ledger = ledger is None
+        self._ledger = open_ledger() if ledger is None else ledger
+
+    def make_transport(self) -> TransportT:
+        raise NotImplementedError
+
+    def perform_here(self, effect: Local) -> object:
+        match effect:
+            case Now():
+                return int(self._clock())
+            case Recall():
+                return self._recall(effect)
+            case Reserve():
+                self._ledger.reserve(effect.attempt, self._budgets, now=int(self._clock()))
+                return None
+            case Sign():
+                return sign(self._wallet, effect.authorization)
+            case CheckChain():
+                return self._check_chain(effect)
+            case Record() | Settle():
+                return self._record(effect)
+            case _:
+                assert_never(effect)
+
+    def _recall(self, effect: Recall) -> Stored | None:
+        payment = self._ledger.get(
+            network=self._payer.network.caip2,
+            payer=self._payer.address,
+            nonce="0x" + effect.nonce.hex(),
+        )
+        if payment is None:
+            return None
+        return Stored(payment.attempt(), payment.state, payment.receipt())
+
+    def _check_chain(self, effect: CheckChain) -> OnChain | None:
+        if self._rpc_url is None:
+            return None
+        if self._chain is None:
+            from x402sms.chain import Chain  # noqa: PLC0415  web3 takes a second to import
+
+            self._chain = Chain(self._rpc_url, self._payer.network)
+        authorization = effect.attempt.authorization
+        try:
+            return self._chain.look_up(
+                authorization.payer,
+                authorization.nonce,
+                signed_at=authorization.valid_after + BACKDATE_SECONDS,
+                transaction=effect.transaction,
+            )
+        except ConfigError as error:  # the RPC of another chain: no reason to lose the answer
+            return OnChainUnread(str(error))
+
+    def _record(self, effect: Record | Settle) -> Receipt:
+        attempt, now = effect.attempt, int(self._clock())
+        try:
+            if isinstance(effect, Record):
+                return self._ledger.record(attempt, effect.outcome, now=now).receipt()
+            payment = Payment.reserved(attempt, now)
+            return self._ledger.settle_from_chain(payment, effect.found, now=now).receipt()
+        except LedgerError:
+            logger.exception(
+                "the end of the payment %s is not written down: in the ledger it stays open",
+                attempt.authorization.nonce_hex,
+            )
+            raise
+
+    def tell(self, receipt: Receipt | None) -> None:
+        """The callback gets the receipt. Its faults must not cost the caller a paid answer."""
+        if receipt is None or self._on_payment is None:
+            return
+        try:
+            self._on_payment(receipt)
+        except Exception:
+            logger.exception("on_payment failed; the payment itself is made and recorded")
+
+    def close_own(self) -> None:
+        """Close what was opened here: the chain's connections, and a ledger that was not given."""
+        if self._chain is not None:
+            self._chain.close()
+        if self._owns_ledger:
+            self._ledger.close()
+
+
+def _address(wallet: Signer) -> str:
+    if not isinstance(wallet, Signer):
+        raise ConfigError(
+            f"a {type(wallet).__name__} cannot sign: give a Wallet, or anything with .address and "
+            ".sign_typed_data(...)"
+        )
+    try:
+        return checksum_address(wallet.address)
+    except ValueError as error:
+        raise ConfigError(f"the wallet's address is {error}") from None

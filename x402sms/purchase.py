@@ -1,0 +1,78 @@
+"""What an httpx request buys: its intent, its fingerprint, and where it may be paid."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import secrets
+from typing import Any
+
+import httpx
+
+from x402sms.errors import ConfigError
+from x402sms.money import parse_usdc
+from x402sms.protocol.effects import Purchase
+
+EXTENSION = "x402"
+LONGEST_INTENT = 200
+SETTLING_SECONDS = 30  # a resource server settles last, after the work that was asked for
+
+
+def purchase_of(request: httpx.Request) -> Purchase:
+    """The logical purchase behind a request whose body is read. Raises ConfigError."""
+    options = _options(request)
+    intent_given = "intent" in options
+    intent = options.setdefault("intent", secrets.token_hex(16))
+    # httpx hands the extensions on to a redirect, and they stay on a request that is sent twice:
+    # both are the same purchase, so both have the same nonce.
+    request.extensions[EXTENSION] = options
+    url = request.url
+    origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
+    target = url.raw_path.decode("ascii")
+    parts = (request.method, origin, target, hashlib.sha256(request.content).hexdigest())
+    read_timeout = request.extensions.get("timeout", {}).get("read")
+    max_amount = options.get("max_amount")
+    return Purchase(
+        intent=intent,
+        method=request.method,
+        url=origin + target.partition("?")[0],
+        fingerprint=hashlib.sha256("\n".join(parts).encode()).hexdigest(),
+        private=url.scheme == "https" or _is_loopback(url.host),
+        takes_seconds=0 if read_timeout is None else int(read_timeout) + SETTLING_SECONDS,
+        max_amount_atomic=None if max_amount is None else _max_amount(max_amount),
+        intent_given=intent_given,
+    )
+
+
+def _options(request: httpx.Request) -> dict[str, Any]:
+    given = request.extensions.get(EXTENSION, {})
+    if not isinstance(given, dict) or not given.keys() <= {"intent", "max_amount"}:
+        raise ConfigError(
+            'extensions={"x402": {...}} takes "intent" and "max_amount", and nothing else'
+        )
+    options = dict(given)
+    if options.get("intent") is None:
+        options.pop("intent", None)
+    elif not _is_intent(options["intent"]):
+        raise ConfigError(f"an intent is 1 to {LONGEST_INTENT} printable characters")
+    return options
+
+
+def _is_intent(intent: object) -> bool:
+    return isinstance(intent, str) and 0 < len(intent) <= LONGEST_INTENT and intent.isprintable()
+
+
+def _max_amount(max_amount: Any) -> int:
+    try:
+        return parse_usdc(max_amount)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"max_amount: {error}") from None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
