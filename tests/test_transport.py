@@ -346,7 +346,10 @@ def answers(status: int, **headers: str) -> Callable[[Shop], httpx.Response]:
 
 AFTER_PAYMENT = {
     "a client error": (answers(404), PaymentState.REFUSED),
-    "a server error": (answers(500), PaymentState.UNKNOWN),
+    "a problem document": (
+        lambda shop: shop.respond(503, {"Content-Type": "application/problem+json"}, b"{}"),
+        PaymentState.REFUSED,
+    ),
     "a success without a settlement": (answers(200), PaymentState.UNKNOWN),
     "a settlement on another chain": (
         lambda shop: shop.settled(network="eip155:1"),
@@ -393,23 +396,74 @@ def test_an_answer_to_a_payment_is_handed_over_with_what_it_says_of_the_money(
     assert len(shop.paid) == 1
 
 
-@pytest.mark.parametrize("amount_atomic", [PRICE_ATOMIC, 1, 999_999])
-def test_a_second_402_is_never_answered(buyer: Buyer, shop: Shop, amount_atomic: int) -> None:
-    def again(_: Seen) -> httpx.Response:
-        shop.amount_atomic = amount_atomic
-        return shop.challenge()
-
-    shop.on_paid = again
+def test_a_second_402_is_answered_with_the_same_payment_or_not_at_all(
+    buyer: Buyer, shop: Shop
+) -> None:
+    shop.on_paid = lambda _: shop.challenge()
     with pytest.raises(PaymentRefused, match="can still settle until") as caught:
         buyer.get()
     error = caught.value
     [row] = buyer.payments
-    assert len(shop.seen) == 2
+    assert len(shop.paid) == 4
+    assert payments_shown(shop) == 1
     assert (error.nonce, error.valid_before) == (row.nonce, row.valid_before)
     assert (error.amount, error.intent) == (Decimal("0.01"), row.intent)
     assert row.state is PaymentState.REFUSED
     assert error.response is not None
     assert error.response.status_code == 402
+
+
+@pytest.mark.parametrize("amount_atomic", [1, PRICE_ATOMIC + 1, 999_999])
+def test_a_new_price_within_the_ceiling_is_signed_under_the_same_nonce(
+    buyer: Buyer, shop: Shop, amount_atomic: int
+) -> None:
+    def other(seen: Seen) -> httpx.Response:
+        shop.amount_atomic = amount_atomic
+        asked = seen.authorization["value"] == str(amount_atomic)
+        return shop.settled() if asked else shop.challenge()
+
+    shop.on_paid = other
+    receipt = receipt_of(buyer.get())
+    assert receipt.amount == Decimal(amount_atomic).scaleb(-6)
+    assert len(shop.nonces) == 1
+    [row] = buyer.payments
+    assert row.reserved_atomic == max(amount_atomic, PRICE_ATOMIC)
+
+
+def test_a_server_that_raises_its_price_again_and_again_gets_one_nonce(
+    buyer: Buyer, shop: Shop
+) -> None:
+    def dearer(_: Seen) -> httpx.Response:
+        shop.amount_atomic += 1
+        return shop.challenge()
+
+    shop.on_paid = dearer
+    with pytest.raises(PaymentRefused):
+        buyer.get()
+    assert len(shop.nonces) == 1
+    assert len({seen.authorization["value"] for seen in shop.paid}) == 2
+
+
+@pytest.mark.parametrize(
+    ("x402", "limits"),
+    [({"max_amount": "0.01"}, None), ({}, SpendLimits(per_call="0.01"))],
+    ids=["the request's own ceiling", "per_call"],
+)
+def test_a_second_price_above_the_ceiling_is_not_signed(
+    buyer: Buyer, shop: Shop, x402: dict[str, Any], limits: SpendLimits | None
+) -> None:
+    """Probed at a cent and asked for 950 dollars the second time."""
+
+    def dearer(_: Seen) -> httpx.Response:
+        shop.amount_atomic = 950_000_000
+        return shop.challenge()
+
+    shop.on_paid = dearer
+    buyer.settings["limits"] = limits
+    with pytest.raises(PaymentRefused, match="asks for something else now"):
+        buyer.get(x402=x402)
+    assert [seen.authorization["value"] for seen in shop.paid] == [str(PRICE_ATOMIC)]
+    assert [row.reserved_atomic for row in buyer.payments] == [PRICE_ATOMIC]
 
 
 def test_a_wallet_without_money_is_told_where_to_send_it(buyer: Buyer, shop: Shop) -> None:
@@ -434,6 +488,77 @@ def test_a_402_that_claims_settlement_is_unknown(buyer: Buyer, shop: Shop) -> No
     with pytest.raises(PaymentUnknown, match="asks for payment again"):
         buyer.get()
     assert [row.state for row in buyer.payments] == [PaymentState.UNKNOWN]
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_server_error_is_unclear_and_the_same_payment_is_presented_again(
+    buyer: Buyer, shop: Shop, status: int
+) -> None:
+    shop.on_paid = lambda _: shop.respond(status, {"Content-Type": "text/html"}, b"<html>")
+    with pytest.raises(PaymentUnknown, match=f"answered {status}") as caught:
+        buyer.get()
+    assert "x402sms payments reconcile" in str(caught.value)
+    assert len(shop.paid) == 4
+    assert payments_shown(shop) == 1
+    assert all(stream.closed for stream in shop.streams)
+
+
+@pytest.mark.parametrize("losses", [1, 2, 3])
+def test_an_answer_that_comes_in_the_end_is_paid_for_once(
+    buyer: Buyer, shop: Shop, losses: int
+) -> None:
+    def lose(_: Seen) -> httpx.Response:
+        if len(shop.paid) <= losses:
+            raise httpx.ReadTimeout("slow")
+        return shop.settled()
+
+    shop.on_paid = lose
+    assert receipt_of(buyer.get()).state is PaymentState.SETTLED
+    assert len(shop.paid) == losses + 1
+    assert len(shop.nonces) == 1
+
+
+def test_a_refusal_after_a_lost_answer_proves_nothing(buyer: Buyer, shop: Shop) -> None:
+    """The first one may have settled, and emptied the wallet."""
+
+    def broke(_: Seen) -> httpx.Response:
+        if len(shop.paid) == 1:
+            raise httpx.ReadTimeout("slow")
+        failed = {"success": False, "errorReason": "insufficient_funds", "transaction": ""}
+        return shop.respond(402, {shop.settlement_header: encoded(failed)}, b"")
+
+    shop.on_paid = broke
+    with pytest.raises(PaymentUnknown, match="insufficient_funds"):
+        buyer.get()
+    assert [row.state for row in buyer.payments] == [PaymentState.UNKNOWN]
+
+
+def test_a_connection_that_goes_away_after_a_lost_answer_is_unclear(
+    buyer: Buyer, shop: Shop
+) -> None:
+    def gone(_: Seen) -> httpx.Response:
+        if len(shop.paid) == 1:
+            raise httpx.ReadTimeout("slow")
+        raise httpx.ConnectError("refused")
+
+    shop.on_paid = gone
+    with pytest.raises(PaymentUnknown, match="ConnectError"):
+        buyer.get()
+    assert [row.state for row in buyer.payments] == [PaymentState.UNKNOWN]
+
+
+def test_the_same_payment_is_not_presented_when_its_time_is_over(buyer: Buyer, shop: Shop) -> None:
+    now = [1_800_000_000.0]
+    buyer.settings["clock"] = lambda: now[0]
+
+    def slow(_: Seen) -> httpx.Response:
+        now[0] += 400
+        raise httpx.ReadTimeout("slow")
+
+    shop.on_paid = slow
+    with pytest.raises(PaymentUnknown):
+        buyer.get()
+    assert len(shop.paid) == 1
 
 
 @pytest.mark.parametrize(
@@ -573,12 +698,26 @@ def test_a_redirect_before_the_payment_is_followed_and_paid_once(buyer: Buyer, s
 # The nonce is the purchase
 
 
-def test_the_same_intent_is_the_same_nonce_and_is_not_paid_twice(buyer: Buyer, shop: Shop) -> None:
+def payments_shown(shop: Shop) -> int:
+    """How many different payments reached the server, whatever their number."""
+    return len({json.dumps(seen.payment) for seen in shop.paid})
+
+
+def test_the_same_intent_is_not_paid_twice(buyer: Buyer, shop: Shop) -> None:
     receipt = receipt_of(buyer.get(x402={"intent": "invoice-7"}))
-    with pytest.raises(AlreadyPaid, match="paid already") as caught:
+    shop.on_paid = lambda _: shop.challenge()
+    with pytest.raises(AlreadyPaid, match="does not give the answer again") as caught:
         buyer.get(x402={"intent": "invoice-7"})
     assert caught.value.receipt == receipt
-    assert len(shop.paid) == 1
+    assert payments_shown(shop) == 1
+
+
+def test_a_server_that_replays_gives_the_same_intent_its_answer(buyer: Buyer, shop: Shop) -> None:
+    first = buyer.get(x402={"intent": "invoice-7"})
+    again = buyer.get(x402={"intent": "invoice-7"})
+    assert again.json() == first.json()
+    assert receipt_of(again) == receipt_of(first)
+    assert len(shop.nonces) == len(buyer.payments) == 1
 
 
 def test_an_intent_cannot_buy_something_else(buyer: Buyer, shop: Shop) -> None:
@@ -595,13 +734,52 @@ def test_an_intent_cannot_buy_something_else(buyer: Buyer, shop: Shop) -> None:
     assert len(shop.paid) == 1
 
 
-def test_an_open_payment_is_not_replaced_by_another(buyer: Buyer, shop: Shop) -> None:
+def test_an_open_payment_is_presented_again_and_not_replaced(buyer: Buyer, shop: Shop) -> None:
+    def lose(_: Seen) -> httpx.Response:
+        raise httpx.ReadTimeout("slow")
+
+    shop.on_paid = lose
+    with pytest.raises(PaymentUnknown):
+        buyer.get(x402={"intent": "invoice-7"})
+    shop.on_paid = None
+    unpaid = len(shop.seen) - len(shop.paid)
+    assert receipt_of(buyer.get(x402={"intent": "invoice-7"})).state is PaymentState.SETTLED
+    assert len(shop.seen) - len(shop.paid) == unpaid  # no price was asked for again
+    assert payments_shown(shop) == 1
+    assert [row.presentations for row in buyer.payments] == [2]
+
+
+def test_an_open_payment_past_its_time_is_signed_anew_under_its_nonce(
+    buyer: Buyer, shop: Shop
+) -> None:
+    now = [1_800_000_000.0]
+    buyer.settings["clock"] = lambda: now[0]
     shop.on_paid = lambda _: shop.challenge()
     with pytest.raises(PaymentRefused):
         buyer.get(x402={"intent": "invoice-7"})
-    with pytest.raises(PaymentUnknown, match="nothing more signed"):
+    now[0] += 3600
+    shop.on_paid = None
+    assert buyer.get(x402={"intent": "invoice-7"}).is_success
+    assert len(shop.nonces) == 1
+    assert len({seen.authorization["validBefore"] for seen in shop.paid}) == 2
+
+
+def test_a_lost_connection_does_not_void_what_may_have_been_sent_before(
+    buyer: Buyer, shop: Shop
+) -> None:
+    def lose(_: Seen) -> httpx.Response:
+        raise httpx.ReadTimeout("slow")
+
+    def refuse(_: Seen) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    shop.on_paid = lose
+    with pytest.raises(PaymentUnknown):
         buyer.get(x402={"intent": "invoice-7"})
-    assert len(shop.paid) == 1
+    shop.on_paid = refuse
+    with pytest.raises(PaymentUnknown):
+        buyer.get(x402={"intent": "invoice-7"})
+    assert [row.state for row in buyer.payments] == [PaymentState.UNKNOWN]
 
 
 def test_calls_without_an_intent_are_purchases_of_their_own(buyer: Buyer, shop: Shop) -> None:
@@ -623,9 +801,8 @@ def test_sending_one_request_object_twice_is_one_purchase(shop: Shop) -> None:
     with httpx.Client(transport=buyer.sync_transport()) as client:
         request = client.build_request("GET", "https://shop.example/x")
         assert client.send(request).is_success
-        with pytest.raises(AlreadyPaid):
-            client.send(request)
-    assert len(shop.paid) == 1
+        assert client.send(request).is_success
+    assert payments_shown(shop) == 1
 
 
 # Setting up
