@@ -9,23 +9,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from decimal import Decimal
+from collections.abc import Callable
+from datetime import datetime
+from itertools import takewhile
 from types import TracebackType
-from typing import Self, TypeVar, assert_never
+from typing import Any, Self, TypeVar, assert_never
 
 import anyio
+import anyio.to_thread
 import httpx
 
-from x402sms.config import Settings, environment, load_settings
+from x402sms.base_client import BaseClient
 from x402sms.driver import drive, drive_async
-from x402sms.exchange import cut_short, request_for, result_of, unreachable
-from x402sms.ledger import Ledger, open_ledger
+from x402sms.errors import AlreadyPaid, PaymentUnknown, UnreadableResponse
+from x402sms.exchange import (
+    READ_TRIES,
+    cut_short,
+    receipt_of,
+    request_for,
+    result_of,
+    unreachable,
+)
+from x402sms.ledger import Ledger
 from x402sms.limits import Amount, SpendLimits
 from x402sms.money import parse_usdc, to_usdc
 from x402sms.protocol.networks import Network
-from x402sms.protocol.types import PaymentState, Receipt
+from x402sms.protocol.types import Receipt
+from x402sms.recovery import not_older, since
 from x402sms.resources import (
     Account,
     AsyncAccount,
@@ -35,14 +45,15 @@ from x402sms.resources import (
     AsyncServices,
     Countries,
     Orders,
-    Payments,
     Services,
 )
 from x402sms.transport import AsyncX402Transport, X402Transport
 from x402sms.virtualsms.calls import Call
+from x402sms.virtualsms.models import Order
 from x402sms.virtualsms.verification import (
     Announce,
     Bought,
+    Buy,
     Code,
     Effect,
     Event,
@@ -51,86 +62,17 @@ from x402sms.virtualsms.verification import (
     Sleep,
     receive_code,
 )
-from x402sms.wallet import Signer, Wallet
+from x402sms.wallet import Signer
 
 DEFAULT_TIMEOUT = httpx.Timeout(30, connect=10)
+
+# A purchase may have been paid for although it ended so.
+LOST = (AlreadyPaid, PaymentUnknown, UnreadableResponse)
 
 T = TypeVar("T")
 
 
-class Meter:
-    """The receipts of a client's calls while `with client.meter()` is open."""
-
-    def __init__(self) -> None:
-        self.receipts: list[Receipt] = []
-
-    @property
-    def total(self) -> Decimal:
-        """USDC promised and not known to be void. Refused and unknown payments count."""
-        counted = (r.amount for r in self.receipts if r.state is not PaymentState.VOID)
-        return sum(counted, Decimal(0))
-
-
-class _Client:
-    """Settings, wallet, ledger and receipts: what both colours have. Sends nothing itself."""
-
-    def __init__(
-        self,
-        wallet: Signer | None,
-        *,
-        network: str | Network | None,
-        base_url: str | None,
-        limits: SpendLimits | None,
-        ledger: Ledger | str | os.PathLike[str] | None,
-        rpc_url: str | None,
-        on_payment: Callable[[Receipt], None] | None,
-    ) -> None:
-        env = environment()
-        self.settings: Settings = load_settings(
-            env,
-            network=network,
-            base_url=base_url,
-            limits=limits,
-            ledger=os.fspath(ledger) if isinstance(ledger, str | os.PathLike) else None,
-            rpc_url=rpc_url,
-        )
-        self.wallet: Signer = Wallet.from_env(env) if wallet is None else wallet
-        self._owns_ledger = ledger is None or isinstance(ledger, str | os.PathLike)
-        self.ledger: Ledger = (
-            open_ledger(self.settings.ledger)
-            if ledger is None or isinstance(ledger, str | os.PathLike)
-            else ledger
-        )
-        self.last_receipt: Receipt | None = None
-        self._on_payment = on_payment
-        self._meters: list[Meter] = []
-
-    @contextmanager
-    def meter(self) -> Iterator[Meter]:
-        """Collect what this client pays for: `with sms.meter() as m: ...; m.total`."""
-        meter = Meter()
-        self._meters.append(meter)
-        try:
-            yield meter
-        finally:
-            self._meters.remove(meter)
-
-    def _paid(self, receipt: Receipt) -> None:
-        self.last_receipt = receipt
-        for meter in self._meters:
-            meter.receipts.append(receipt)
-        if self._on_payment is not None:
-            self._on_payment(receipt)
-
-    def _ledger_view(self) -> Payments:
-        return Payments(self.ledger, self.settings.network, self.wallet.address)
-
-    def _close_ledger(self) -> None:
-        if self._owns_ledger:
-            self.ledger.close()
-
-
-class Client(_Client):
+class Client(BaseClient):
     """The service, synchronous, paid per call from a wallet. A context manager.
 
     `wallet` defaults to `Wallet.from_env()`; `network`, `base_url`, `limits`, `ledger` and
@@ -171,6 +113,7 @@ class Client(_Client):
                 network=self.settings.network,
                 limits=self.settings.limits,
                 ledger=self.ledger,
+                rpc_url=self.settings.rpc_url,
                 transport=transport,
                 on_payment=self._paid,
             ),
@@ -181,22 +124,57 @@ class Client(_Client):
         self.orders = Orders(self)
         self.payments = self._ledger_view()
 
+    def build_request(
+        self, call: Call[Any], *, intent: str | None = None, max_price: Amount | None = None
+    ) -> httpx.Request:
+        return request_for(self._http, call, intent=intent, max_price=max_price)
+
     def call(
         self, call: Call[T], *, intent: str | None = None, max_price: Amount | None = None
     ) -> T:
         """Send one `Call`. `intent` names the purchase; above `max_price` USDC nothing is paid."""
-        request = request_for(self._http, call, intent=intent, max_price=max_price)
+        request = self.build_request(call, intent=intent, max_price=max_price)
+        return result_of(call, self._answer(request))
+
+    def create_order(
+        self, call: Call[Order], *, intent: str | None = None, max_price: Amount | None = None
+    ) -> Order:
+        """`call` for `POST /orders`: an order that was paid for while its answer was lost is found
+        in `GET /orders` and returned; `last_receipt` says so."""
+        request = self.build_request(call, intent=intent, max_price=max_price)
         try:
-            response = self._http.send(request, stream=True)
-        except httpx.TransportError as error:
-            raise unreachable(request, error) from error
-        try:
-            response.read()
-        except httpx.TransportError as error:
-            raise cut_short(response, error) from error
-        finally:
-            response.close()
-        return result_of(call, response)
+            response = self._answer(request)
+            order = result_of(call, response)
+        except LOST as error:
+            payment = self._payment_of(error)
+            if payment is None:
+                raise
+            found = self._match(payment, self._orders_since(since([payment])))
+            if found is None:
+                raise
+            return found
+        self._delivered(receipt_of(response), order)
+        return order
+
+    def _orders_since(self, earliest: datetime) -> list[Order]:
+        return list(takewhile(lambda order: not_older(order, earliest), self.orders.list()))
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        """The answer with its body read: of a paid one that is cut short, at another try."""
+        for tries_left in reversed(range(READ_TRIES)):
+            try:
+                response = self._http.send(request, stream=True)
+            except httpx.TransportError as error:
+                raise unreachable(request, error) from error
+            try:
+                response.read()
+                break
+            except httpx.TransportError as error:
+                if receipt_of(response) is None or not tries_left:
+                    raise cut_short(response, error) from error
+            finally:
+                response.close()
+        return response
 
     def receive_code(
         self,
@@ -222,7 +200,11 @@ class Client(_Client):
         def perform(effect: Effect) -> object:
             match effect:
                 case Make():
-                    return self.call(effect.call, intent=effect.intent, max_price=effect.max_price)
+                    return self.call(effect.call)
+                case Buy():
+                    return self.create_order(
+                        effect.call, intent=effect.intent, max_price=effect.max_price
+                    )
                 case Announce():
                     watch(effect.event)
                 case Now():
@@ -255,7 +237,7 @@ class Client(_Client):
         self.close()
 
 
-class AsyncClient(_Client):
+class AsyncClient(BaseClient):
     """`Client`, to be awaited. An async context manager, for asyncio and trio."""
 
     def __init__(
@@ -288,6 +270,7 @@ class AsyncClient(_Client):
                 network=self.settings.network,
                 limits=self.settings.limits,
                 ledger=self.ledger,
+                rpc_url=self.settings.rpc_url,
                 transport=transport,
                 on_payment=self._paid,
             ),
@@ -298,22 +281,63 @@ class AsyncClient(_Client):
         self.orders = AsyncOrders(self)
         self.payments = AsyncPayments(self._ledger_view())
 
+    def build_request(
+        self, call: Call[Any], *, intent: str | None = None, max_price: Amount | None = None
+    ) -> httpx.Request:
+        return request_for(self._http, call, intent=intent, max_price=max_price)
+
     async def call(
         self, call: Call[T], *, intent: str | None = None, max_price: Amount | None = None
     ) -> T:
         """Send one `Call`. `intent` names the purchase; above `max_price` USDC nothing is paid."""
-        request = request_for(self._http, call, intent=intent, max_price=max_price)
+        request = self.build_request(call, intent=intent, max_price=max_price)
+        return result_of(call, await self._answer(request))
+
+    async def create_order(
+        self, call: Call[Order], *, intent: str | None = None, max_price: Amount | None = None
+    ) -> Order:
+        """`call` for `POST /orders`: an order that was paid for while its answer was lost is found
+        in `GET /orders` and returned; `last_receipt` says so."""
+        request = self.build_request(call, intent=intent, max_price=max_price)
         try:
-            response = await self._http.send(request, stream=True)
-        except httpx.TransportError as error:
-            raise unreachable(request, error) from error
-        try:
-            await response.aread()
-        except httpx.TransportError as error:
-            raise cut_short(response, error) from error
-        finally:
-            await response.aclose()
-        return result_of(call, response)
+            response = await self._answer(request)
+            order = result_of(call, response)
+        except LOST as error:
+            payment = await anyio.to_thread.run_sync(self._payment_of, error)
+            if payment is None:
+                raise
+            orders = await self._orders_since(since([payment]))
+            found = await anyio.to_thread.run_sync(self._match, payment, orders)
+            if found is None:
+                raise
+            return found
+        await anyio.to_thread.run_sync(self._delivered, receipt_of(response), order)
+        return order
+
+    async def _orders_since(self, earliest: datetime) -> list[Order]:
+        orders: list[Order] = []
+        async for order in self.orders.list():
+            if not not_older(order, earliest):
+                break
+            orders.append(order)
+        return orders
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        """The answer with its body read: of a paid one that is cut short, at another try."""
+        for tries_left in reversed(range(READ_TRIES)):
+            try:
+                response = await self._http.send(request, stream=True)
+            except httpx.TransportError as error:
+                raise unreachable(request, error) from error
+            try:
+                await response.aread()
+                break
+            except httpx.TransportError as error:
+                if receipt_of(response) is None or not tries_left:
+                    raise cut_short(response, error) from error
+            finally:
+                await response.aclose()
+        return response
 
     async def receive_code(
         self,
@@ -332,7 +356,9 @@ class AsyncClient(_Client):
         async def perform(effect: Effect) -> object:
             match effect:
                 case Make():
-                    return await self.call(
+                    return await self.call(effect.call)
+                case Buy():
+                    return await self.create_order(
                         effect.call, intent=effect.intent, max_price=effect.max_price
                     )
                 case Announce():

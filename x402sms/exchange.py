@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -19,6 +20,9 @@ E = TypeVar("E", bound=APIError)
 # What a server may need beyond the poll itself: verifying before it, settling after it.
 LONG_POLL_MARGIN = 20
 
+# How often a paid answer that was cut short is asked for again, with the same payment.
+READ_TRIES = 3
+
 
 def request_for(
     http: httpx.Client | httpx.AsyncClient,
@@ -35,11 +39,14 @@ def request_for(
             write=timeout.write,
             pool=timeout.pool,
         )
+    # Encoded here and not by httpx, whose way may change: the same purchase has the same bytes.
+    body = None if call.json is None else json.dumps(dict(call.json), separators=(",", ":"))
     return http.build_request(
         call.method,
         call.path,
         params=dict(call.params) or None,
-        json=None if call.json is None else dict(call.json),
+        content=body,
+        headers=None if body is None else {"Content-Type": "application/json"},
         timeout=timeout,
         extensions={"x402": {"intent": intent, "max_amount": max_price}},
     )

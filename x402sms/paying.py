@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar, assert_never
+from typing import Generic, Protocol, TypeVar, assert_never
 
 from x402sms.errors import ConfigError, LedgerError
 from x402sms.ledger import Ledger, Payment, open_ledger
@@ -21,14 +21,10 @@ from x402sms.protocol.effects import (
     Sign,
     Stored,
 )
-from x402sms.protocol.eip3009 import BACKDATE_SECONDS
 from x402sms.protocol.keccak import checksum_address
 from x402sms.protocol.networks import Network, get_network
 from x402sms.protocol.types import OnChain, OnChainUnread, Receipt
 from x402sms.wallet import Signer, sign
-
-if TYPE_CHECKING:
-    from x402sms.chain import Chain
 
 logger = logging.getLogger("x402sms")
 
@@ -36,16 +32,29 @@ TransportT = TypeVar("TransportT")
 Local = Now | Recall | Reserve | Sign | CheckChain | Record | Settle
 
 
+class ChainReader(Protocol):
+    """What is asked of a chain: `x402sms.chain.Chain`, or your own way to read it.
+
+    `look_up` never raises for a chain that cannot be read; it returns OnChainUnread.
+    """
+
+    def look_up(
+        self, payer: str, nonce: bytes, *, signed_at: int, transaction: str | None = None
+    ) -> OnChain: ...
+
+    def close(self) -> None: ...
+
+
 class Paying(Generic[TransportT]):
     """What both colours share: the settings, and every effect that is not the network's.
 
     `network` is `base` or `base-sepolia`; `limits` and `ledger` default to `SpendLimits()` and
     the user's own ledger; `transport` is the httpx transport to send through. `on_payment` gets
-    the Receipt of each payment, however the call ended. With an `rpc_url`, what a server says of
-    the money is checked against the chain. `max_clock_skew` (seconds, None for any) is how far
-    this machine's clock and the server's `Date` may differ; `clock` gives Unix seconds. After an
-    unclear end (no answer, a 5xx, a 402 that answers a payment) the same payment is presented
-    again after each of `retry_pauses` (seconds), never another one.
+    the Receipt of each payment, however the call ended. With an `rpc_url` (or a `chain` of your
+    own), what a server says of the money is checked against the chain. `max_clock_skew` (seconds,
+    None for any) is how far this machine's clock and the server's `Date` may differ; `clock` gives
+    Unix seconds. After an unclear end (no answer, a 5xx, a 402 that answers a payment) the same
+    payment is presented again after each of `retry_pauses` (seconds), never another one.
 
     Per request: `extensions={"x402": {"intent": "invoice-7", "max_amount": "0.05"}}`. The answer
     to a paid call carries its `Receipt` in `response.extensions["x402"]`.
@@ -63,6 +72,7 @@ class Paying(Generic[TransportT]):
         transport: TransportT | None = None,
         on_payment: Callable[[Receipt], None] | None = None,
         rpc_url: str | None = None,
+        chain: ChainReader | None = None,
         max_clock_skew: int | None = 120,
         retry_pauses: Sequence[float] = (0.5, 1.0, 2.0),
         clock: Callable[[], float] = time.time,
@@ -73,7 +83,8 @@ class Paying(Generic[TransportT]):
             _address(wallet), get_network(network), limits, max_clock_skew, tuple(retry_pauses)
         )
         self._rpc_url = rpc_url
-        self._chain: Chain | None = None
+        self._chain = chain
+        self._owns_chain = chain is None
         self._budgets = limits.budgets
         self._transport = self.make_transport() if transport is None else transport
         self._on_payment = on_payment
@@ -103,31 +114,35 @@ class Paying(Generic[TransportT]):
                 assert_never(effect)
 
     def _recall(self, effect: Recall) -> Stored | None:
-        payment = self._ledger.get(
-            network=self._payer.network.caip2,
-            payer=self._payer.address,
-            nonce="0x" + effect.nonce.hex(),
-        )
+        payment = self._payment(effect.nonce)
         if payment is None:
             return None
         return Stored(payment.attempt(), payment.state, payment.receipt())
 
+    def _payment(self, nonce: bytes) -> Payment | None:
+        return self._ledger.get(
+            network=self._payer.network.caip2,
+            payer=self._payer.address,
+            nonce="0x" + nonce.hex(),
+        )
+
     def _check_chain(self, effect: CheckChain) -> OnChain | None:
-        if self._rpc_url is None:
-            return None
         if self._chain is None:
+            if self._rpc_url is None:
+                return None
             from x402sms.chain import Chain  # noqa: PLC0415  web3 takes a second to import
 
             self._chain = Chain(self._rpc_url, self._payer.network)
         authorization = effect.attempt.authorization
         try:
+            payment = self._payment(authorization.nonce)
             return self._chain.look_up(
                 authorization.payer,
                 authorization.nonce,
-                signed_at=authorization.valid_after + BACKDATE_SECONDS,
+                signed_at=authorization.valid_after if payment is None else payment.first_at,
                 transaction=effect.transaction,
             )
-        except ConfigError as error:  # the RPC of another chain: no reason to lose the answer
+        except (ConfigError, LedgerError) as error:  # no reason to lose an answer that is paid
             return OnChainUnread(str(error))
 
     def _record(self, effect: Record | Settle) -> Receipt:
@@ -155,7 +170,7 @@ class Paying(Generic[TransportT]):
 
     def close_own(self) -> None:
         """Close what was opened here: the chain's connections, and a ledger that was not given."""
-        if self._chain is not None:
+        if self._chain is not None and self._owns_chain:
             self._chain.close()
         if self._owns_ledger:
             self._ledger.close()

@@ -45,6 +45,10 @@ class Caller(Protocol):
         self, call: Call[T], *, intent: str | None = None, max_price: Amount | None = None
     ) -> T: ...
 
+    def create_order(
+        self, call: Call[Order], *, intent: str | None = None, max_price: Amount | None = None
+    ) -> Order: ...
+
 
 class AsyncCaller(Protocol):
     """What sends a `Call`, awaited: `AsyncClient`."""
@@ -52,6 +56,10 @@ class AsyncCaller(Protocol):
     async def call(
         self, call: Call[T], *, intent: str | None = None, max_price: Amount | None = None
     ) -> T: ...
+
+    async def create_order(
+        self, call: Call[Order], *, intent: str | None = None, max_price: Amount | None = None
+    ) -> Order: ...
 
 
 class _Resource:
@@ -166,7 +174,7 @@ class Orders(_Resource):
     ) -> Order:
         """Buy a number. Above `max_price` (USDC) nothing is signed."""
         call = calls.create_order(service, country, rental_hours)
-        return self._client.call(call, intent=intent, max_price=max_price)
+        return self._client.create_order(call, intent=intent, max_price=max_price)
 
     def list(self, *, status: OrderStatus | str | None = None) -> Iterator[Order]:
         """Active and recent orders; each page is a paid call, made when needed."""
@@ -218,7 +226,7 @@ class AsyncOrders(_AsyncResource):
     ) -> Order:
         """Buy a number. Above `max_price` (USDC) nothing is signed."""
         call = calls.create_order(service, country, rental_hours)
-        return await self._client.call(call, intent=intent, max_price=max_price)
+        return await self._client.create_order(call, intent=intent, max_price=max_price)
 
     def list(self, *, status: OrderStatus | str | None = None) -> AsyncIterator[Order]:
         """Active and recent orders; each page is a paid call, made when needed."""

@@ -47,6 +47,9 @@ class WatchedLedger:
     ) -> Payment:
         return self._ledger.void(payment, reason, nonce_burnt=nonce_burnt, now=now)
 
+    def note_delivered(self, *, network: str, payer: str, nonce: str, what: str) -> None:
+        self._ledger.note_delivered(network=network, payer=payer, nonce=nonce, what=what)
+
     def insert_settled(self, payment: Payment) -> bool:
         return self._ledger.insert_settled(payment)
 

@@ -29,7 +29,8 @@ class Payment:
 
     `network` is CAIP-2, times are Unix seconds, `nonce` is `0x` + 64 hex digits. `amount_atomic`
     is what was signed last, `reserved_atomic` (what counts against the budgets) the most that was
-    signed under this nonce. `template` is JSON: the payment message but for its payload.
+    signed under this nonce. `first_at` is when the first of these was promised, `created_at` the
+    last. `delivered` is what it brought, such as an order's id. `template` is JSON: the payment message but for its payload.
     """
 
     intent: str
@@ -51,10 +52,12 @@ class Payment:
     transaction: str | None
     verified: bool
     reserved_atomic: int
+    first_at: int
     created_at: int
     updated_at: int
     presentations: int = 1
     nonce_burnt: bool = False
+    delivered: str | None = None
 
     @classmethod
     def reserved(cls, attempt: Attempt, now: int) -> Payment:
@@ -80,6 +83,7 @@ class Payment:
             transaction=None,
             verified=False,
             reserved_atomic=authorization.amount_atomic,
+            first_at=now,
             created_at=now,
             updated_at=now,
         )
@@ -167,6 +171,10 @@ class Ledger(Protocol):
         self, payment: Payment, reason: str, *, nonce_burnt: bool = False, now: int
     ) -> Payment:
         """Proven never to settle: it no longer counts. A settled payment stays as it is."""
+        ...
+
+    def note_delivered(self, *, network: str, payer: str, nonce: str, what: str) -> None:
+        """Write down what a payment brought, such as the order's id."""
         ...
 
     def insert_settled(self, payment: Payment) -> bool:

@@ -46,6 +46,9 @@ _SETTLE = """
         pay_to = ?, amount_atomic = ?, reserved_atomic = ?, updated_at = ?
     WHERE network = ? AND payer = ? AND nonce = ? AND verified = 0
 """
+_DELIVERED = """
+    UPDATE payments SET delivered = ? WHERE network = ? AND payer = ? AND nonce = ?
+"""
 _VOID = """
     UPDATE payments SET state = 'void', reason = ?, nonce_burnt = ?, updated_at = ?
     WHERE network = ? AND payer = ? AND nonce = ? AND state != 'settled'
@@ -126,6 +129,10 @@ class SQLiteLedger:
         with self._transaction() as connection:
             connection.execute(_VOID, (reason, nonce_burnt, now, *_key(payment)))
             return self._found(connection, _key(payment))
+
+    def note_delivered(self, *, network: str, payer: str, nonce: str, what: str) -> None:
+        with self._transaction() as connection:
+            connection.execute(_DELIVERED, (what, network, payer, nonce))
 
     def insert_settled(self, payment: Payment) -> bool:
         with self._transaction() as connection:
@@ -339,7 +346,9 @@ def _presented_again(payment: Payment, earlier: Payment) -> Payment:
         # The same promise is as old as it was; a new one counts from now.
         created_at=earlier.created_at if same else payment.created_at,
         reserved_atomic=max(payment.reserved_atomic, earlier.reserved_atomic),
+        first_at=earlier.first_at,
         presentations=earlier.presentations + 1,
+        delivered=earlier.delivered,
     )
 
 

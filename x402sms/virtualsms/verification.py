@@ -47,11 +47,18 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Make:
-    """Make a call; above `max_price` (USDC) pay nothing. Result: what the call parses to."""
+    """Make a call. Result: what it parses to."""
 
     call: Call[Any]
-    intent: str | None = None
-    max_price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Buy:
+    """Buy an order; one that was paid for while its answer was lost is found. Result: Order."""
+
+    call: Call[Order]
+    intent: str | None
+    max_price: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +125,7 @@ class Announce:
     event: Event
 
 
-Effect = Make | Now | Sleep | Announce
+Effect = Make | Buy | Now | Sleep | Announce
 Step = Generator[Effect, Any, Any]
 
 
@@ -138,7 +145,7 @@ def receive_code(
     offer = yield from _cheapest(service, country, max_price)
     yield Announce(Chosen(offer))
     call = calls.create_order(service, offer.country or country or "")
-    order: Order = yield Make(call, intent=intent, max_price=max_price)
+    order: Order = yield Buy(call, intent, max_price)
     try:
         yield Announce(Bought(order))
         sms = yield from _wait(order.order_id, timeout)

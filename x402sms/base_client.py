@@ -1,0 +1,138 @@
+"""Settings, wallet, ledger and receipts: what `Client` and `AsyncClient` share. Sends nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import httpx
+
+from x402sms.config import Settings, environment, load_settings
+from x402sms.ledger import Ledger, Payment, open_ledger
+from x402sms.limits import Amount, SpendLimits
+from x402sms.protocol.keccak import checksum_address
+from x402sms.protocol.networks import Network
+from x402sms.protocol.types import PaymentState, Receipt
+from x402sms.purchase import purchase_of
+from x402sms.recovery import delivered_orders, match
+from x402sms.resources import Payments
+from x402sms.virtualsms.calls import Call
+from x402sms.virtualsms.models import Order
+from x402sms.wallet import Signer, Wallet
+
+
+class Meter:
+    """The receipts of a client's calls while `with client.meter()` is open."""
+
+    def __init__(self) -> None:
+        self.receipts: list[Receipt] = []
+
+    @property
+    def total(self) -> Decimal:
+        """USDC promised and not known to be void. Refused and unknown payments count."""
+        counted = (r.amount for r in self.receipts if r.state is not PaymentState.VOID)
+        return sum(counted, Decimal(0))
+
+
+class BaseClient:
+    """Settings, wallet, ledger and receipts: what both colours have. Sends nothing itself."""
+
+    def __init__(
+        self,
+        wallet: Signer | None,
+        *,
+        network: str | Network | None,
+        base_url: str | None,
+        limits: SpendLimits | None,
+        ledger: Ledger | str | os.PathLike[str] | None,
+        rpc_url: str | None,
+        on_payment: Callable[[Receipt], None] | None,
+    ) -> None:
+        env = environment()
+        self.settings: Settings = load_settings(
+            env,
+            network=network,
+            base_url=base_url,
+            limits=limits,
+            ledger=os.fspath(ledger) if isinstance(ledger, str | os.PathLike) else None,
+            rpc_url=rpc_url,
+        )
+        self.wallet: Signer = Wallet.from_env(env) if wallet is None else wallet
+        self._owns_ledger = ledger is None or isinstance(ledger, str | os.PathLike)
+        self.ledger: Ledger = (
+            open_ledger(self.settings.ledger)
+            if ledger is None or isinstance(ledger, str | os.PathLike)
+            else ledger
+        )
+        self.last_receipt: Receipt | None = None
+        self._on_payment = on_payment
+        self._meters: list[Meter] = []
+
+    @contextmanager
+    def meter(self) -> Iterator[Meter]:
+        """Collect what this client pays for: `with sms.meter() as m: ...; m.total`."""
+        meter = Meter()
+        self._meters.append(meter)
+        try:
+            yield meter
+        finally:
+            self._meters.remove(meter)
+
+    def _paid(self, receipt: Receipt) -> None:
+        self.last_receipt = receipt
+        for meter in self._meters:
+            meter.receipts.append(receipt)
+        if self._on_payment is not None:
+            self._on_payment(receipt)
+
+    def _payment_of(self, error: Exception) -> Payment | None:
+        """The payment whose answer was lost, None where nothing was paid."""
+        receipt = getattr(error, "receipt", None)
+        nonce = receipt.nonce if receipt is not None else getattr(error, "nonce", None)
+        if nonce is None:
+            return None
+        network, payer = self.settings.network.caip2, checksum_address(self.wallet.address)
+        return self.ledger.get(network=network, payer=payer, nonce=nonce)
+
+    def _match(self, payment: Payment, orders: list[Order]) -> Order | None:
+        """The order that the payment bought, among those that no other payment is known to have."""
+        taken = delivered_orders(self.ledger.payments())
+        order = match([payment], orders, taken, self._fingerprint).get(payment.nonce)
+        if order is None:
+            return None
+        receipt = replace(
+            payment.receipt(), reason=f"the answer was lost; found {order.order_id} in GET /orders"
+        )
+        self._delivered(receipt, order)
+        self.last_receipt = receipt
+        return order
+
+    def _delivered(self, receipt: Receipt | None, order: Order) -> None:
+        if receipt is None:
+            return
+        self.ledger.note_delivered(
+            network=self.settings.network.caip2,
+            payer=receipt.payer,
+            nonce=receipt.nonce,
+            what=order.order_id,
+        )
+
+    def _fingerprint(self, call: Call[Order]) -> str:
+        return purchase_of(self.build_request(call)).fingerprint
+
+    def build_request(
+        self, call: Call[Any], *, intent: str | None = None, max_price: Amount | None = None
+    ) -> httpx.Request:
+        """`call` as an httpx request. `intent` names the purchase."""
+        raise NotImplementedError
+
+    def _ledger_view(self) -> Payments:
+        return Payments(self.ledger, self.settings.network, self.wallet.address)
+
+    def _close_ledger(self) -> None:
+        if self._owns_ledger:
+            self.ledger.close()

@@ -1,0 +1,96 @@
+"""Paid and not delivered: which order did a payment buy? Pure, but for building the requests.
+
+The ledger knows a purchase by its fingerprint. The request that would buy an order like this one
+has a fingerprint too: where they are equal, and the order is no older than the payment, it is what
+the payment bought. Two equal purchases are interchangeable, so each order is given out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from x402sms.ledger import Payment
+from x402sms.protocol.types import PaymentState
+from x402sms.virtualsms import calls
+from x402sms.virtualsms.calls import Call
+from x402sms.virtualsms.models import Order
+
+# The service's clock may be this much behind ours, and a payment is older than its order.
+SLACK = timedelta(seconds=120)
+
+Fingerprint = Callable[[Call[Order]], str]
+
+
+def undelivered(payments: Iterable[Payment], orders_url: str) -> list[Payment]:
+    """The purchases of orders that are paid, or may be, and brought nothing yet; oldest first."""
+    lost = [
+        payment
+        for payment in payments
+        if (payment.method, payment.url) == ("POST", orders_url)
+        and payment.state is not PaymentState.VOID
+        and payment.delivered is None
+    ]
+    return lost[::-1]
+
+
+def delivered_orders(payments: Iterable[Payment]) -> set[str]:
+    """The orders that are known to belong to a payment."""
+    return {payment.delivered for payment in payments if payment.delivered is not None}
+
+
+def since(payments: Sequence[Payment]) -> datetime:
+    """No order of these payments is older."""
+    return datetime.fromtimestamp(min(payment.first_at for payment in payments), UTC) - SLACK
+
+
+def not_older(order: Order, earliest: datetime) -> bool:
+    return order.created_at is None or order.created_at >= earliest
+
+
+def match(
+    payments: Sequence[Payment],
+    orders: Iterable[Order],
+    taken: set[str],
+    fingerprint: Fingerprint,
+) -> dict[str, Order]:
+    """nonce -> the order it bought, as far as they can be told; each order at most once."""
+    free = sorted(
+        (order for order in orders if order.order_id not in taken and order.created_at is not None),
+        key=lambda order: order.created_at or datetime.max.replace(tzinfo=UTC),
+    )
+    bought = [(order, _fingerprints(order, fingerprint)) for order in free]
+    found: dict[str, Order] = {}
+    for payment in payments:
+        earliest = since([payment])
+        for index, (order, fingerprints) in enumerate(bought):
+            if not_older(order, earliest) and payment.fingerprint in fingerprints:
+                found[payment.nonce] = order
+                del bought[index]
+                break
+    return found
+
+
+def _fingerprints(order: Order, fingerprint: Fingerprint) -> set[str]:
+    """Of the requests that may have bought it: a row does not say for how many hours it was."""
+    if order.service is None or order.country is None:
+        return set()
+    try:
+        hours = (None, *_hours(order))
+        return {
+            fingerprint(calls.create_order(order.service, order.country, rental_hours))
+            for rental_hours in hours
+        }
+    except ValueError:  # a service or country that no request of ours can name
+        return set()
+
+
+def _hours(order: Order) -> list[int]:
+    """The rental's hours: as the order says, or as its end does."""
+    said = (order.model_extra or {}).get("rental_hours")
+    if isinstance(said, int) and said > 0:
+        return [said]
+    if order.rental_until is None or order.created_at is None:
+        return []
+    hours = round((order.rental_until - order.created_at) / timedelta(hours=1))
+    return [hours] if hours > 0 else []
