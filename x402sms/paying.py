@@ -28,6 +28,9 @@ from x402sms.wallet import Signer, sign
 
 logger = logging.getLogger("x402sms")
 
+# Seconds before the same payment is presented again, and so how often.
+RETRY_PAUSES = (0.5, 1.0, 2.0)
+
 TransportT = TypeVar("TransportT")
 Local = Now | Recall | Reserve | Sign | CheckChain | Record | Settle
 
@@ -74,13 +77,17 @@ class Paying(Generic[TransportT]):
         rpc_url: str | None = None,
         chain: ChainReader | None = None,
         max_clock_skew: int | None = 120,
-        retry_pauses: Sequence[float] = (0.5, 1.0, 2.0),
+        retry_pauses: Sequence[float] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         limits = SpendLimits() if limits is None else limits
         self._wallet = wallet
         self._payer = Payer(
-            _address(wallet), get_network(network), limits, max_clock_skew, tuple(retry_pauses)
+            _address(wallet),
+            get_network(network),
+            limits,
+            max_clock_skew,
+            tuple(RETRY_PAUSES if retry_pauses is None else retry_pauses),
         )
         self._rpc_url = rpc_url
         self._chain = chain

@@ -1,8 +1,8 @@
 """Paid and not delivered: which order did a payment buy? Pure, but for building the requests.
 
 The ledger knows a purchase by its fingerprint. The request that would buy an order like this one
-has a fingerprint too: where they are equal, and the order is no older than the payment, it is what
-the payment bought. Two equal purchases are interchangeable, so each order is given out once.
+has a fingerprint too: where they are equal, its price is what was paid, and the order is no older
+than the payment, it is what the payment bought. Two equal purchases are interchangeable, so each order is given out once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from x402sms.virtualsms.models import Order
 
 # The service's clock may be this much behind ours, and a payment is older than its order.
 SLACK = timedelta(seconds=120)
+
+# Of rental hours, as the vendor sells them.
+_TIERS = (4, 24, 72, 168, 720)
 
 Fingerprint = Callable[[Call[Order]], str]
 
@@ -64,7 +67,8 @@ def match(
     for payment in payments:
         earliest = since([payment])
         for index, (order, fingerprints) in enumerate(bought):
-            if not_older(order, earliest) and payment.fingerprint in fingerprints:
+            same = payment.fingerprint in fingerprints and order.price in (None, payment.amount)
+            if same and not_older(order, earliest):
                 found[payment.nonce] = order
                 del bought[index]
                 break
@@ -72,7 +76,7 @@ def match(
 
 
 def _fingerprints(order: Order, fingerprint: Fingerprint) -> set[str]:
-    """Of the requests that may have bought it: a row does not say for how many hours it was."""
+    """Of the requests that may have bought it: a row need not say for how many hours it was."""
     if order.service is None or order.country is None:
         return set()
     try:
@@ -86,11 +90,11 @@ def _fingerprints(order: Order, fingerprint: Fingerprint) -> set[str]:
 
 
 def _hours(order: Order) -> list[int]:
-    """The rental's hours: as the order says, or as its end does."""
+    """The rental's hours: as the order says, or as its end does, or any that are sold."""
     said = (order.model_extra or {}).get("rental_hours")
     if isinstance(said, int) and said > 0:
         return [said]
     if order.rental_until is None or order.created_at is None:
-        return []
+        return list(_TIERS)
     hours = round((order.rental_until - order.created_at) / timedelta(hours=1))
     return [hours] if hours > 0 else []
