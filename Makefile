@@ -8,12 +8,13 @@ WORKERS ?= 2
 # What must be covered to the last branch: where money is decided.
 STRICT := x402sms/protocol/*,x402sms/limits.py,x402sms/ledger/*
 
-.PHONY: help demo test check lint types parts cov clean
+.PHONY: help demo test check lint types parts cov bench clean
 
 help:
 	@echo "make demo    the main job against a sandbox on this machine, ending in a receipt"
 	@echo "make test    every test, real parts included (needs Node for the local chain)"
 	@echo "make check   ruff, mypy --strict, and the tests"
+	@echo "make bench   what a paid call costs, beside the official client"
 
 demo: $(VENV)/.demo
 	@$(BIN)/x402sms demo
@@ -33,6 +34,9 @@ types: $(VENV)/.dev
 
 cov: $(VENV)/.dev
 	$(BIN)/python -m coverage report
+
+bench: $(VENV)/.dev
+	@$(BIN)/python benchmarks/paid_call.py
 
 parts: node_modules/.package-lock.json
 

@@ -2,7 +2,8 @@
 
 The ledger knows a purchase by its fingerprint. The request that would buy an order like this one
 has a fingerprint too: where they are equal, its price is what was paid, and the order is no older
-than the payment, it is what the payment bought. Two equal purchases are interchangeable, so each order is given out once.
+than the payment, it is what the payment bought. Two equal purchases are interchangeable, so each
+order is given out once.
 """
 
 from __future__ import annotations
