@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -17,6 +15,7 @@ from eth_abi.abi import encode
 
 from tests.parts.anvil import start_anvil
 from tests.parts.fixtures import LocalChain
+from tests.parts.rpc import answers, rpc
 from x402sms.chain import Chain, ChainUnreadable
 from x402sms.errors import ConfigError
 from x402sms.protocol.networks import BASE, BASE_SEPOLIA
@@ -315,51 +314,7 @@ def failing_rpc(failure: str, closed_port: int) -> Iterator[int]:
             yield server.port
 
 
-# An RPC of our own
-
-
-Reply = Callable[[dict[str, Any]], tuple[int, bytes]]
-
-
-class Rpc:
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
-        self.methods: list[str] = []
-
-
-@contextmanager
-def rpc(reply: Reply, *, location: str | None = None) -> Iterator[Rpc]:
-    """A JSON-RPC server that answers every request with what `reply` returns for it."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            server.methods.append(request["method"])
-            status, body = reply(request)
-            self.send_response(status)
-            if location is not None:
-                self.send_header("Location", location)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_GET(self) -> None:
-            server.methods.append("GET")
-            self.send_error(404)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  its own name
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
-        server = Rpc(http_server.server_port)
-        thread = threading.Thread(target=http_server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            http_server.shutdown()
-            thread.join()
+# An RPC that never ends
 
 
 @contextmanager
@@ -384,18 +339,6 @@ def dripping_rpc() -> Iterator[str]:
         finally:
             stop.set()
             thread.join()
-
-
-def answers(**by_method: object) -> Reply:
-    """Answers on Base, one result a method; a dict is an error."""
-    results = {"eth_chainId": hex(8453), **by_method}
-
-    def reply(request: dict[str, Any]) -> tuple[int, bytes]:
-        result = results[request["method"]]
-        key = "error" if isinstance(result, dict) else "result"
-        return 200, json.dumps({"jsonrpc": "2.0", "id": request["id"], key: result}).encode()
-
-    return reply
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, assert_never
 
 from x402sms.driver import drive
@@ -14,22 +15,35 @@ from x402sms.errors import PaymentError
 from x402sms.limits import SpendLimits
 from x402sms.money import to_usdc
 from x402sms.protocol.body import MAX_BYTES
-from x402sms.protocol.eip3009 import Authorization
-from x402sms.protocol.flow import (
+from x402sms.protocol.effects import (
     Answer,
+    CheckChain,
     Effect,
     Now,
     Payer,
     Purchase,
     ReadBody,
+    Recall,
     Record,
     Reserve,
     Send,
+    Settle,
     Sign,
-    pay,
+    Sleep,
+    Stored,
 )
+from x402sms.protocol.eip3009 import Authorization, intent_nonce
+from x402sms.protocol.flow import pay
 from x402sms.protocol.networks import BASE, Network
-from x402sms.protocol.types import Attempt, Outcome, Receipt
+from x402sms.protocol.types import (
+    Attempt,
+    Dialect,
+    OnChain,
+    OnChainSettled,
+    Outcome,
+    PaymentState,
+    Receipt,
+)
 from x402sms.protocol.wire import Headers
 from x402sms.wallet import Wallet, sign
 
@@ -173,39 +187,74 @@ def refused(reason: str = "insufficient_funds", status: int = 402) -> Said:
 class Driver:
     """Performs the effects from a script of answers, and remembers every effect.
 
-    An answer that is an exception is thrown in its place; so is what `failures` has for an effect,
-    the first time that it comes.
+    The last answer, and the last of what the chain says, are given again where more are asked
+    for. An answer that is an exception is thrown in its place; so is what `failures` has for an
+    effect, the first time that it comes, and what `failing_at` has for the number of an effect.
     """
 
     answers: list[Said | BaseException]
     failures: dict[type[object], BaseException] = field(default_factory=dict)
     signer: Callable[[Authorization], object] = lambda authorization: sign(WALLET, authorization)
     now: int = NOW
+    stored: Stored | None = None
+    chain: list[OnChain | None] = field(default_factory=lambda: [None])
+    failing_at: dict[int, BaseException] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
+    results: list[object] = field(default_factory=list)
     last: Said = Said(0)
 
     def perform(self, effect: Effect) -> object:
+        failure = self.failing_at.get(len(self.effects)) or self.failures.pop(type(effect), None)
         self.effects.append(effect)
-        failure = self.failures.pop(type(effect), None)
-        if failure is not None:
-            raise failure
+        try:
+            if failure is not None:
+                raise failure
+            result = self._result(effect)
+        except BaseException as error:
+            self.results.append(error)
+            raise
+        self.results.append(self.last if isinstance(effect, Send) else result)
+        return result
+
+    def _result(self, effect: Effect) -> object:
+        match effect:
+            case Send() | ReadBody() | Sleep():
+                return self._outside(effect)
+            case CheckChain():
+                return next_of(self.chain)
+            case Now():
+                return self.now
+            case Sign():
+                return self.signer(effect.authorization)
+            case _:
+                return self._ledger(effect)
+
+    def _outside(self, effect: Send | ReadBody | Sleep) -> object:
         match effect:
             case Send():
-                said = self.answers.pop(0)
+                said = next_of(self.answers)
                 if isinstance(said, BaseException):
                     raise said
                 self.last = said
                 return Answer(said.status, Headers(said.headers))
             case ReadBody():
                 return self.last.body if len(self.last.body) <= MAX_BYTES else None
-            case Now():
-                return self.now
+            case Sleep():
+                self.now += math.ceil(effect.seconds)
+                return None
+            case _:
+                assert_never(effect)
+
+    def _ledger(self, effect: Recall | Reserve | Record | Settle) -> object:
+        match effect:
+            case Recall():
+                return self.stored
             case Reserve():
                 return None
-            case Sign():
-                return self.signer(effect.authorization)
             case Record():
                 return receipt_of(effect.attempt, effect.outcome)
+            case Settle():
+                return settled_receipt(effect.attempt, effect.found)
             case _:
                 assert_never(effect)
 
@@ -219,6 +268,17 @@ class Driver:
             "SendPaid" if isinstance(effect, Send) and effect.payment else type(effect).__name__
             for effect in self.effects
         ]
+
+
+def next_of(script: list[E]) -> E:
+    return script.pop(0) if len(script) > 1 else script[0]
+
+
+def settled_receipt(attempt: Attempt, found: OnChainSettled) -> Receipt:
+    """What a ledger gives back that wrote down what the chain shows."""
+    receipt = receipt_of(attempt, Outcome(PaymentState.SETTLED, None, found.transaction))
+    amount = to_usdc(found.amount_atomic)
+    return replace(receipt, verified=True, pay_to=found.pay_to, amount=amount)
 
 
 def receipt_of(attempt: Attempt, outcome: Outcome) -> Receipt:
@@ -244,8 +304,9 @@ def payer(
     limits: SpendLimits | None = None,
     network: Network = BASE,
     max_clock_skew: int | None = 120,
+    pauses: tuple[float, ...] = (),
 ) -> Payer:
-    return Payer(WALLET.address, network, limits or SpendLimits(), max_clock_skew)
+    return Payer(WALLET.address, network, limits or SpendLimits(), max_clock_skew, pauses)
 
 
 def purchase(**changes: Any) -> Purchase:
@@ -258,6 +319,41 @@ def purchase(**changes: Any) -> Purchase:
         "takes_seconds": 0,
     }
     return Purchase(**(given | changes))
+
+
+def promise(
+    *,
+    amount_atomic: int = 10_000,
+    pay_to: str = RECIPIENT,
+    valid_before: int = NOW + 60,
+    **changes: Any,
+) -> Attempt:
+    """An attempt at `purchase()` that was made before."""
+    given: dict[str, Any] = {
+        "intent": "invoice-7",
+        "method": "POST",
+        "url": "https://seller.example/sms",
+        "fingerprint": "f" * 64,
+        "dialect": Dialect.V2,
+        "template": {"x402Version": 2, "accepted": v2_entry()},
+    }
+    authorization = Authorization(
+        network=BASE,
+        payer=WALLET.address,
+        pay_to=pay_to,
+        amount_atomic=amount_atomic,
+        valid_after=NOW - 600,
+        valid_before=valid_before,
+        nonce=intent_nonce(BASE, WALLET.address, "invoice-7"),
+    )
+    return Attempt(authorization=authorization, **(given | changes))
+
+
+def stored(state: PaymentState, **changes: Any) -> Stored:
+    """What a ledger knows of the intent of `purchase()`."""
+    attempt = promise(**changes)
+    transaction = TRANSACTION if state is PaymentState.SETTLED else None
+    return Stored(attempt, state, receipt_of(attempt, Outcome(state, None, transaction)))
 
 
 @dataclass(frozen=True)
@@ -281,8 +377,12 @@ class Played:
         return signed.authorization
 
     @property
+    def paid_headers(self) -> list[tuple[str, str]]:
+        return [send.payment for send in self.driver.all_of(Send) if send.payment]
+
+    @property
     def paid_header(self) -> tuple[str, str]:
-        (payment,) = [send.payment for send in self.driver.all_of(Send) if send.payment]
+        (payment,) = self.paid_headers
         return payment
 
 
@@ -294,13 +394,25 @@ def play(
     failures: dict[type[object], BaseException] | None = None,
     signer: Callable[[Authorization], object] | None = None,
     now: int = NOW,
+    recalled: Stored | None = None,
+    chain: Iterable[OnChain | None] = (None,),
+    failing_at: dict[int, BaseException] | None = None,
 ) -> Played:
     """Run the flow against these answers, whatever it ends in."""
-    driver = Driver(list(answers), failures=failures or {}, now=now)
+    driver = Driver(
+        list(answers),
+        failures=failures or {},
+        now=now,
+        stored=recalled,
+        chain=list(chain),
+        failing_at=failing_at or {},
+    )
+    if buying is None:
+        buying = purchase(intent_given=recalled is not None)
     if signer is not None:
         driver.signer = signer
     try:
-        receipt = drive(pay(by or payer(), buying or purchase()), driver.perform)
+        receipt = drive(pay(by or payer(), buying), driver.perform)
     except BaseException as error:  # noqa: BLE001  what is thrown is what is looked at
         return Played(driver, None, error)
     return Played(driver, receipt, None)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,8 @@ from tests.protocol.parts import (
     b64,
     example,
     example_message,
+    payer,
+    purchase,
     together,
     unb64,
     v1,
@@ -39,7 +42,9 @@ from tests.protocol.parts import (
     v2_message,
 )
 from x402sms.errors import ChallengeError, NoAcceptableOffer
+from x402sms.protocol.attempt import make_attempt
 from x402sms.protocol.body import decode
+from x402sms.protocol.effects import Answer
 from x402sms.protocol.eip3009 import Authorization, intent_nonce
 from x402sms.protocol.networks import BASE, BASE_SEPOLIA, Network
 from x402sms.protocol.selection import select
@@ -79,8 +84,15 @@ def offer_in(said: Said, network: Network = BASE) -> Offer:
     return select(challenge_in(said), network)
 
 
+def payment_for(said: Said) -> tuple[str, str]:
+    """The payment header for that challenge, as the flow makes it at `NOW`."""
+    answer = Answer(said.status, Headers(said.headers))
+    attempt = make_attempt(payer(), purchase(), challenge_in(said), answer, NOW)
+    return encode_payment(replace(attempt, authorization=AUTHORIZATION), SIGNATURE)
+
+
 def answer_to(said: Said) -> tuple[str, Any]:
-    name, value = encode_payment(offer_in(said), AUTHORIZATION, SIGNATURE)
+    name, value = payment_for(said)
     return name, unb64(value)
 
 
@@ -95,7 +107,7 @@ def test_a_v2_challenge_is_answered_with_the_chosen_entry_verbatim() -> None:
         ordered={"b": 1, "a": 2},
     )
     resource = {"url": "https://seller.example/sms", "unknown": True}
-    extensions: dict[str, Any] = {"payment-identifier": {"info": {}, "schema": {}}}
+    extensions: dict[str, Any] = {"other": {"info": {}, "schema": {}}}
     message = v2_message(entry, resource=resource, extensions=extensions)
 
     name, sent = answer_to(v2(message))
@@ -167,7 +179,7 @@ def test_whatever_else_an_entry_holds_comes_back_unchanged(others: dict[str, Any
 @given(st.text(alphabet=st.characters(), max_size=50))
 def test_a_payment_header_is_always_plain_ascii_on_one_line(text: str) -> None:
     said = v2(v2_message(v2_entry(text=text), resource={"url": text}))
-    _, value = encode_payment(offer_in(said), AUTHORIZATION, SIGNATURE)
+    _, value = payment_for(said)
     assert value.isascii()
     assert value.isprintable()
 
@@ -194,7 +206,7 @@ def test_the_official_package_reads_our_v2_answer() -> None:
     said = Said(402, (("payment-required", encode_payment_required_header(official)),))
     assert challenge_in(said).error == "payment required"
 
-    name, value = encode_payment(offer_in(said), AUTHORIZATION, SIGNATURE)
+    name, value = payment_for(said)
 
     read = decode_payment_signature_header(value)
     assert name == "PAYMENT-SIGNATURE"
@@ -206,7 +218,7 @@ def test_the_official_package_reads_our_v2_answer() -> None:
 
 @pytest.mark.parametrize("said", [v1(), example()], ids=["v1", "header"])
 def test_the_official_package_reads_our_v1_answer(said: Said) -> None:
-    _, value = encode_payment(offer_in(said), AUTHORIZATION, SIGNATURE)
+    _, value = payment_for(said)
 
     read = decode_payment_signature_header(value)
 
