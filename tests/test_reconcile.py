@@ -418,17 +418,15 @@ DISPROOFS = [OnChainUnused(chain_time=LATER), OnChainCancelled(CLAIMED)]
 
 
 @pytest.mark.parametrize("found", DISPROOFS)
-def test_a_settlement_that_never_happened_is_told_but_still_counts(
+def test_a_settlement_that_never_happened_is_told_and_counts_no_more(
     buyer: Buyer, found: OnChain
 ) -> None:
     buyer.promise("a", 10, PaymentState.SETTLED, transaction=CLAIMED)
-    before = buyer.rows()
     report = reconcile(buyer.ledger, lambda _: Saying(found), now=LATER)
     finding = only(report)
-    assert (finding.verdict, finding.changed) == (Verdict.CONTRADICTED, False)
-    assert finding.why.startswith("the server said that it settled, but on the chain it is ")
-    assert not report.all_proven
-    assert_untouched(before, buyer.ledger)
+    assert (finding.verdict, finding.changed) == (Verdict.VOID, True)
+    assert finding.why.startswith(f"the server said settled in {CLAIMED}, but on the chain it is ")
+    assert [row.state for row in buyer.rows()] == [PaymentState.VOID]
 
 
 def test_what_another_process_settled_in_the_meantime_is_not_voided(buyer: Buyer) -> None:
@@ -439,7 +437,19 @@ def test_what_another_process_settled_in_the_meantime_is_not_voided(buyer: Buyer
         first=lambda: buyer.ledger.settle_from_chain(buyer.row("a"), settled, now=LATER),
     )
     finding = only(reconcile(buyer.ledger, lambda _: chain, now=LATER))
-    assert (finding.verdict, finding.payment.state) == (Verdict.CONTRADICTED, PaymentState.SETTLED)
+    assert finding.payment.state is PaymentState.SETTLED
+    assert not finding.verdict.is_proof
+
+
+def test_what_another_process_promised_anew_in_the_meantime_is_not_voided(buyer: Buyer) -> None:
+    buyer.promise("a", 10)
+    attempt = buyer.row("a").attempt()
+    chain = Saying(
+        OnChainUnused(chain_time=LATER),
+        first=lambda: buyer.ledger.reserve(attempt, [], now=LATER),
+    )
+    finding = only(reconcile(buyer.ledger, lambda _: chain, now=LATER))
+    assert (finding.verdict, finding.payment.state) == (Verdict.OPEN, PaymentState.RESERVED)
 
 
 def test_one_report_tells_of_all(time_traveller: Buyer) -> None:

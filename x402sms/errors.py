@@ -5,6 +5,7 @@
     │   └── ClockSkew              this machine's clock and the server's are too far apart to sign
     ├── LedgerError                the ledger could not be read or written; nothing was signed
     ├── ChainUnreadable            the chain could not be asked; never "not settled"
+    ├── CannotCancel               no cancellation was sent, mostly for want of ETH for the gas
     ├── HostNotReachable           no connection could be made; nothing was sent
     ├── PaymentError               about money: carries intent, amount, nonce, valid_before
     │   ├── ChallengeError         the 402 is malformed or breaks a bound; nothing was signed
@@ -75,6 +76,15 @@ class LedgerError(X402SMSError):
 
 class ChainUnreadable(X402SMSError):
     """The chain could not be read, so nothing is known. It is never "not settled"."""
+
+
+class CannotCancel(X402SMSError):
+    """Nothing was cancelled. `missing_wei` is the ETH that `gas_payer` lacks, if it is that."""
+
+    def __init__(self, message: str, *, gas_payer: str | None = None, missing_wei: int = 0) -> None:
+        super().__init__(message)
+        self.gas_payer = gas_payer
+        self.missing_wei = missing_wei
 
 
 class HostNotReachable(X402SMSError):

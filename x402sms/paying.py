@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar, assert_never
 
 from x402sms.errors import ConfigError, LedgerError
 from x402sms.ledger import Ledger, Payment, open_ledger
+from x402sms.ledger.base import NOT_KNOWN
 from x402sms.limits import SpendLimits
 from x402sms.protocol.effects import (
     CheckChain,
@@ -122,8 +123,8 @@ class Paying(Generic[TransportT]):
 
     def _recall(self, effect: Recall) -> Stored | None:
         payment = self._payment(effect.nonce)
-        if payment is None:
-            return None
+        if payment is None or payment.fingerprint == NOT_KNOWN:
+            return None  # of a rebuilt row nothing can be presented again
         return Stored(payment.attempt(), payment.state, payment.receipt())
 
     def _payment(self, nonce: bytes) -> Payment | None:

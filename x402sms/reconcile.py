@@ -9,8 +9,7 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, assert_never
 
-from x402sms.ledger.base import Ledger, Payment
-from x402sms.limits import LONGEST_WINDOW
+from x402sms.ledger.base import NOT_KNOWN, Ledger, Payment
 from x402sms.protocol.networks import Network, find_network
 from x402sms.protocol.types import (
     OnChain,
@@ -24,8 +23,6 @@ from x402sms.protocol.types import (
 if TYPE_CHECKING:
     from x402sms.chain import Chain, UsedAuthorization
 
-# What a rebuilt row says of what the chain does not know: the call that was paid for.
-NOT_KNOWN = "?"
 REBUILT_INTENT = "rebuilt:{nonce}"
 
 
@@ -33,7 +30,7 @@ class Verdict(StrEnum):
     """What the chain proves of a payment, or that it proves nothing.
 
     `OPEN` was not used so far and can still settle. `UNREAD` could not be asked. `CONTRADICTED`
-    is a row that says settled where the chain proves otherwise: it stays, and counts as spent.
+    is a verified row for which the chain now shows another transaction: it stays, and counts.
     """
 
     SETTLED = "settled"
@@ -138,27 +135,16 @@ def _conclude(ledger: Ledger, payment: Payment, found: OnChain, now: int) -> Fin
         case OnChainCancelled():
             why = f"cancelled in transaction {found.transaction}"
             return _void(ledger, payment, why, nonce_burnt=True, now=now)
-        case OnChainUnused(chain_time=time) if time > _settleable_until(payment):
+        case OnChainUnused(chain_time=time) if time > payment.settleable_until:
             why = f"expired: still unused when the chain's time was {_utc(time)}"
             return _void(ledger, payment, why, nonce_burnt=False, now=now)
         case OnChainUnused():
-            why = f"not settled so far; it can be until {_utc(_settleable_until(payment))}"
+            why = f"not settled so far; it can be until {_utc(payment.settleable_until)}"
             return Finding(payment, Verdict.OPEN, why, changed=False)
         case OnChainUnread():
             return _unread(payment, found.why)
         case _:
             assert_never(found)
-
-
-def _settleable_until(payment: Payment) -> int:
-    """After this, no authorization that was signed under the nonce can settle.
-
-    The row has the last one's `valid_before`. An earlier one may be good for longer, but for no
-    longer than any signature is.
-    """
-    if payment.presentations > 1:
-        return max(payment.valid_before, payment.created_at + LONGEST_WINDOW)
-    return payment.valid_before
 
 
 def _settle(ledger: Ledger, payment: Payment, found: OnChainSettled, now: int) -> Finding:
@@ -168,10 +154,11 @@ def _settle(ledger: Ledger, payment: Payment, found: OnChainSettled, now: int) -
 
 
 def _void(ledger: Ledger, payment: Payment, why: str, *, nonce_burnt: bool, now: int) -> Finding:
+    if payment.state is PaymentState.SETTLED:
+        why = f"the server said settled in {payment.transaction}, but on the chain it is {why}"
     row = ledger.void(payment, why, nonce_burnt=nonce_burnt, now=now)
-    if row.state is PaymentState.SETTLED:
-        why = f"the server said that it settled, but on the chain it is {why}"
-        return Finding(row, Verdict.CONTRADICTED, why, changed=row != payment)
+    if row.state is not PaymentState.VOID:
+        return Finding(row, Verdict.OPEN, "it changed meanwhile: ask again", changed=row != payment)
     return Finding(row, Verdict.VOID, why, changed=row != payment)
 
 
@@ -221,6 +208,7 @@ def _row(network: Network, used: UsedAuthorization, now: int) -> Payment:
         verified=True,
         reserved_atomic=used.amount_atomic,
         first_at=used.block_time,
+        settleable_until=used.block_time,
         created_at=used.block_time,
         updated_at=now,
     )

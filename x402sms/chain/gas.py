@@ -11,9 +11,9 @@ from eth_typing import HexStr
 from web3 import Web3
 from web3.types import TxParams
 
-from x402sms.chain.rpc import ChainUnreadable, Rpc, integer
+from x402sms.chain.rpc import Rpc, integer
 from x402sms.chain.search import EventSearch, TransactionReceipt
-from x402sms.errors import X402SMSError
+from x402sms.errors import CannotCancel, ChainUnreadable
 from x402sms.protocol.cancellation import Cancellation, GasTransaction
 from x402sms.protocol.events import end_of
 from x402sms.protocol.keccak import keccak256
@@ -38,15 +38,6 @@ class DigestSigner(Protocol):
     def address(self) -> str: ...
 
     def sign_digest(self, digest: bytes) -> bytes: ...
-
-
-class CannotCancel(X402SMSError):
-    """Nothing was cancelled. `missing_wei` is the ETH that `gas_payer` lacks, if it is that."""
-
-    def __init__(self, message: str, *, gas_payer: str | None = None, missing_wei: int = 0) -> None:
-        super().__init__(message)
-        self.gas_payer = gas_payer
-        self.missing_wei = missing_wei
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,16 +20,12 @@ from web3.exceptions import (
 )
 from web3.types import BlockIdentifier
 
-from x402sms.errors import ConfigError, X402SMSError
+from x402sms.errors import ChainUnreadable, ConfigError
 from x402sms.protocol.networks import Network
 
 T = TypeVar("T")
 
 _YEAR_10000: Final = 253_402_300_800
-
-
-class ChainUnreadable(X402SMSError):
-    """The chain could not be read, so nothing is known. It is never "not settled"."""
 
 
 @dataclass(frozen=True, slots=True)

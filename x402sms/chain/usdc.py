@@ -16,8 +16,9 @@ from web3 import Web3
 from web3.types import BlockIdentifier
 
 from x402sms.chain import gas
-from x402sms.chain.rpc import ChainUnreadable, Head, Rpc, bytes32, integer
+from x402sms.chain.rpc import Head, Rpc, bytes32, integer
 from x402sms.chain.search import EventSearch
+from x402sms.errors import CannotCancel, ChainUnreadable
 from x402sms.protocol.cancellation import Cancellation
 from x402sms.protocol.events import (
     CANCELED_TOPIC,
@@ -208,7 +209,7 @@ class Chain:
         """
         cancellation = Cancellation(self.network, wallet.address, bytes32(nonce))
         if self.authorization_state(wallet.address, nonce):
-            raise gas.CannotCancel(
+            raise CannotCancel(
                 "nothing sent: the authorization was used or cancelled already; "
                 "`x402sms payments reconcile` finds out which"
             )

@@ -30,7 +30,9 @@ class Payment:
     `network` is CAIP-2, times are Unix seconds, `nonce` is `0x` + 64 hex digits. `amount_atomic`
     is what was signed last, `reserved_atomic` (what counts against the budgets) the most that was
     signed under this nonce. `first_at` is when the first of these was promised, `created_at` the
-    last. `delivered` is what it brought, such as an order's id. `template` is JSON: the payment message but for its payload.
+    last; after `settleable_until`, by the chain's clock, none of them can settle. `delivered` is
+    what it brought, such as an order's id. `template` is JSON: the payment message but for its
+    payload.
     """
 
     intent: str
@@ -53,6 +55,7 @@ class Payment:
     verified: bool
     reserved_atomic: int
     first_at: int
+    settleable_until: int
     created_at: int
     updated_at: int
     presentations: int = 1
@@ -84,6 +87,7 @@ class Payment:
             verified=False,
             reserved_atomic=authorization.amount_atomic,
             first_at=now,
+            settleable_until=authorization.valid_before,
             created_at=now,
             updated_at=now,
         )
@@ -136,6 +140,10 @@ class Payment:
         )
 
 
+# What a row rebuilt from the chain says of what the chain does not know.
+NOT_KNOWN = "?"
+
+
 class Ledger(Protocol):
     """Every method raises LedgerError when the store fails; then nothing may be signed.
 
@@ -170,7 +178,8 @@ class Ledger(Protocol):
     def void(
         self, payment: Payment, reason: str, *, nonce_burnt: bool = False, now: int
     ) -> Payment:
-        """Proven never to settle: it no longer counts. A settled payment stays as it is."""
+        """Proven never to settle: it no longer counts. Stays as it is where the chain showed it
+        settled, and where it was promised anew since `payment` was read (unless `nonce_burnt`)."""
         ...
 
     def note_delivered(self, *, network: str, payer: str, nonce: str, what: str) -> None:
@@ -213,7 +222,7 @@ def refuse_reuse(earlier: Payment, attempt: Attempt) -> PaymentError | None:
         )
     if earlier.state is PaymentState.VOID:
         return None
-    if earlier.fingerprint != attempt.fingerprint:
+    if earlier.fingerprint not in (attempt.fingerprint, NOT_KNOWN):
         return IntentConflict(
             f"nothing signed: the intent {intent!r} pays for {bought} already, and "
             f"{attempt.method} {attempt.url} is something else (a redirect after the payment, or "

@@ -40,6 +40,7 @@ _RECORD = """
     WHERE network = :network AND payer = :payer AND nonce = :nonce
         AND state NOT IN ('settled', 'void')
         AND (NOT :never_sent OR presentations = 1)
+        AND (:chain_time IS NULL OR settleable_until < :chain_time)
 """
 _SETTLE = """
     UPDATE payments SET state = 'settled', verified = 1, reason = NULL, "transaction" = ?,
@@ -51,7 +52,8 @@ _DELIVERED = """
 """
 _VOID = """
     UPDATE payments SET state = 'void', reason = ?, nonce_burnt = ?, updated_at = ?
-    WHERE network = ? AND payer = ? AND nonce = ? AND state != 'settled'
+    WHERE network = ? AND payer = ? AND nonce = ? AND verified = 0
+        AND (? OR presentations = ?)
 """
 _FOREVER = -1
 _NO_NONCE = ""
@@ -101,6 +103,7 @@ class SQLiteLedger:
                     "reason": outcome.reason,
                     "transaction": outcome.transaction,
                     "never_sent": outcome.never_sent,
+                    "chain_time": outcome.chain_time,
                     "burnt": outcome.nonce_burnt,
                     "now": now,
                     "network": key[0],
@@ -127,7 +130,10 @@ class SQLiteLedger:
         self, payment: Payment, reason: str, *, nonce_burnt: bool = False, now: int
     ) -> Payment:
         with self._transaction() as connection:
-            connection.execute(_VOID, (reason, nonce_burnt, now, *_key(payment)))
+            connection.execute(
+                _VOID,
+                (reason, nonce_burnt, now, *_key(payment), nonce_burnt, payment.presentations),
+            )
             return self._found(connection, _key(payment))
 
     def note_delivered(self, *, network: str, payer: str, nonce: str, what: str) -> None:
@@ -347,6 +353,7 @@ def _presented_again(payment: Payment, earlier: Payment) -> Payment:
         created_at=earlier.created_at if same else payment.created_at,
         reserved_atomic=max(payment.reserved_atomic, earlier.reserved_atomic),
         first_at=earlier.first_at,
+        settleable_until=max(payment.settleable_until, earlier.settleable_until),
         presentations=earlier.presentations + 1,
         delivered=earlier.delivered,
     )

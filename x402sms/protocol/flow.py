@@ -301,14 +301,18 @@ def _look_up(attempt: Attempt) -> Flow:
     found: OnChain | None = yield CheckChain(attempt)
     if isinstance(found, OnChainSettled):
         return (yield from _settle(attempt, found))
-    valid_before = attempt.authorization.valid_before
     if isinstance(found, OnChainCancelled):
         void = Outcome(PaymentState.VOID, _shown(found), nonce_burnt=True)
-    elif isinstance(found, OnChainUnused) and found.chain_time > valid_before:
-        void = Outcome(PaymentState.VOID, f"expired: {_shown(found)}")
+    elif isinstance(found, OnChainUnused):
+        # The ledger knows until when the last of the purchase's authorizations can settle.
+        void = Outcome(PaymentState.VOID, f"expired: {_shown(found)}", chain_time=found.chain_time)
     else:
         return None
-    return (yield from _write_down(attempt, void))
+    try:
+        receipt: Receipt = yield Record(attempt, void)
+    except LedgerError:
+        return None
+    return receipt if receipt.state is PaymentState.VOID else None
 
 
 def _shown(found: OnChainCancelled | OnChainUnused | OnChainUnread) -> str:

@@ -135,13 +135,15 @@ class Attempt:
 class Outcome:
     """What became of an attempt, as far as is known, and why we think so.
 
-    `never_sent`: void because this process did not send it (another may have).
+    `never_sent`: void because this process did not send it (another may have). `chain_time`: void
+    because it was unused then, which proves something only of authorizations that had ended.
     """
 
     state: PaymentState
     reason: str | None = None
     transaction: str | None = None
     never_sent: bool = False
+    chain_time: int | None = None
     nonce_burnt: bool = False
 
 

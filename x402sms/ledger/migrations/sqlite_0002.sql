@@ -10,11 +10,14 @@ ALTER TABLE payments DROP COLUMN requirements;
 
 -- A purchase that was priced anew has several amounts under one nonce, of which at most one can
 -- settle: amount_atomic is the last, reserved_atomic the largest, and that is what counts.
--- first_at is when the first of them was promised: where to begin to look on the chain.
+-- first_at is when the first of them was promised: where to begin to look on the chain; after
+-- settleable_until, the latest valid_before of all, none of them can settle.
 ALTER TABLE payments ADD COLUMN reserved_atomic INTEGER NOT NULL DEFAULT 0
     CHECK (reserved_atomic >= 0);
 ALTER TABLE payments ADD COLUMN first_at INTEGER NOT NULL DEFAULT 0;
-UPDATE payments SET reserved_atomic = amount_atomic, first_at = created_at;
+ALTER TABLE payments ADD COLUMN settleable_until INTEGER NOT NULL DEFAULT 0;
+UPDATE payments SET reserved_atomic = amount_atomic, first_at = created_at,
+    settleable_until = valid_before;
 
 -- A cancelled authorization has used up its nonce: the intent can never be paid.
 ALTER TABLE payments ADD COLUMN nonce_burnt INTEGER NOT NULL DEFAULT 0
