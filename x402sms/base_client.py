@@ -29,7 +29,16 @@ class Meter:
     """The receipts of a client's calls while `with client.meter()` is open."""
 
     def __init__(self) -> None:
-        self.receipts: list[Receipt] = []
+        self._receipts: dict[str, Receipt] = {}
+
+    def add(self, receipt: Receipt) -> None:
+        """What is known now of a payment, in the place of what was known before."""
+        self._receipts[receipt.nonce] = receipt
+
+    @property
+    def receipts(self) -> list[Receipt]:
+        """One a payment, in the order they were made, however the calls ended."""
+        return list(self._receipts.values())
 
     @property
     def total(self) -> Decimal:
@@ -85,7 +94,7 @@ class BaseClient:
     def _paid(self, receipt: Receipt) -> None:
         self.last_receipt = receipt
         for meter in self._meters:
-            meter.receipts.append(receipt)
+            meter.add(receipt)
         if self._on_payment is not None:
             self._on_payment(receipt)
 

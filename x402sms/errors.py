@@ -33,6 +33,7 @@
     │   ├── ServerError            any other 5xx
     │   ├── HostNotServing         a bare 404: the API does not live at this address
     │   └── UnreadableResponse     a success whose body is not what the reference says
+    ├── BooksDisagree              the demo's receipt is not what the sandbox has in its books
     ├── NoCodeReceived             no SMS in time
     └── WebhookSignatureError      a webhook whose signature does not verify
 
@@ -319,6 +320,10 @@ class NoCodeReceived(X402SMSError):
         super().__init__(message)
         self.order_id = order_id
         self.cancelled = cancelled
+
+
+class BooksDisagree(X402SMSError):
+    """The demo's receipt and the sandbox's own books differ."""
 
 
 class WebhookSignatureError(X402SMSError):

@@ -16,7 +16,7 @@ from x402sms.cli.options import NONE, Given
 from x402sms.cli.output import Output, usdc
 from x402sms.cli.receipts import short, show_table, total
 from x402sms.cli.run import Run
-from x402sms.errors import X402SMSError
+from x402sms.errors import BooksDisagree
 
 if TYPE_CHECKING:
     from x402sms.sandbox import RunningSandbox
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 PLAY_MONEY = Decimal("1.00")
 CEILING = Decimal("0.50")
 SMS_AFTER = 2  # seconds
-
-
-class BooksDisagree(X402SMSError):
-    """The sandbox's own ledger does not say what the receipt says."""
 
 
 @dataclass(frozen=True, slots=True)
