@@ -25,6 +25,7 @@ from x402sms.protocol.effects import (
 from x402sms.protocol.keccak import checksum_address
 from x402sms.protocol.networks import Network, get_network
 from x402sms.protocol.types import OnChain, OnChainUnread, Receipt
+from x402sms.text import one_line
 from x402sms.wallet import Signer, sign
 
 logger = logging.getLogger("x402sms")
@@ -150,8 +151,9 @@ class Paying(Generic[TransportT]):
                 signed_at=authorization.valid_after if payment is None else payment.first_at,
                 transaction=effect.transaction,
             )
-        except (ConfigError, LedgerError) as error:  # no reason to lose an answer that is paid
-            return OnChainUnread(str(error))
+        except Exception as error:  # no reason to lose an answer that is paid
+            logger.exception("the chain could not be asked about %s", authorization.nonce_hex)
+            return OnChainUnread(one_line(f"{type(error).__name__}: {error}"))
 
     def _record(self, effect: Record | Settle) -> Receipt:
         attempt, now = effect.attempt, int(self._clock())

@@ -137,7 +137,7 @@ def _resume(payer: Payer, purchase: Purchase, stored: Stored) -> Flow:
     if now + LAST_SECONDS <= attempt.authorization.valid_before:
         yield Reserve(attempt)
         return (yield from _present(payer, purchase, attempt, sent_before=True))
-    receipt = yield from _look_up(attempt)
+    receipt = yield from _prove(attempt, (yield CheckChain(attempt)))
     if receipt is not None and receipt.state is PaymentState.SETTLED:
         return (yield from _ask_again(payer, attempt, receipt))
     return None
@@ -195,7 +195,7 @@ def _presentations(
         doubt = doubt or verdict.outcome.state is PaymentState.UNKNOWN
         pause = next(pauses, None)
         if verdict.next is not Next.AGAIN or not (yield from _wait(attempt, pause)):
-            raise (yield from _conclude(attempt, verdict.outcome, doubt=doubt)) from failure
+            raise (yield from _conclude(attempt, verdict, doubt=doubt)) from failure
 
 
 def _sign(attempt: Attempt, *, sent_before: bool) -> Generator[Effect, Any, tuple[str, str]]:
@@ -268,9 +268,9 @@ def _hand_over(attempt: Attempt, outcome: Outcome) -> Paid:
         return (yield from _write_down(attempt, outcome))
     found: OnChain | None = yield CheckChain(attempt, outcome.transaction)
     for pause in _CHAIN_PAUSES:
-        if not isinstance(found, OnChainUnused | OnChainUnread):
+        if not isinstance(found, OnChainUnused):
             break
-        yield Sleep(pause)  # an RPC may be a block behind
+        yield Sleep(pause)  # an RPC may be a block behind; one that is down keeps nobody waiting
         found = yield CheckChain(attempt, outcome.transaction)
     if found is None:
         return (yield from _write_down(attempt, outcome))
@@ -281,24 +281,30 @@ def _hand_over(attempt: Attempt, outcome: Outcome) -> Paid:
 
 
 def _conclude(
-    attempt: Attempt, outcome: Outcome, *, doubt: bool
+    attempt: Attempt, verdict: Verdict, *, doubt: bool
 ) -> Generator[Effect, Any, PaymentError]:
-    """No answer to hand over. The error to raise, once the chain was asked and all is written."""
-    if doubt:
-        receipt = yield from _look_up(attempt)
-        if receipt is not None and receipt.state is PaymentState.SETTLED:
-            return not_delivered_error(attempt, receipt)
-        if receipt is not None:
-            return void_error(attempt, receipt.reason or UNEXPLAINED)
-    reason = outcome.reason or UNEXPLAINED
+    """No answer to hand over. The error to raise, once the chain was asked and all is written.
+
+    The chain is asked after a refusal too: a resource server whose facilitator settled and then
+    timed out says that it did not.
+    """
+    found: OnChain | None = yield CheckChain(attempt)
+    receipt = yield from _prove(attempt, found)
+    if receipt is not None and receipt.state is PaymentState.SETTLED:
+        return not_delivered_error(attempt, receipt)
+    if receipt is not None:
+        return void_error(attempt, receipt.reason or UNEXPLAINED)
+    reason = verdict.outcome.reason or UNEXPLAINED
+    if isinstance(found, OnChainUnread):
+        reason += f"; the chain {_shown(found)}"
+        doubt = doubt or verdict.next is not Next.REFUSE
     state = PaymentState.UNKNOWN if doubt else PaymentState.REFUSED
     yield from _write_down(attempt, Outcome(state, reason))
     return unknown_error(attempt, reason) if doubt else refusal_error(attempt, reason)
 
 
-def _look_up(attempt: Attempt) -> Flow:
+def _prove(attempt: Attempt, found: OnChain | None) -> Flow:
     """What the chain proves of it, written down: settled or void. None where it proves nothing."""
-    found: OnChain | None = yield CheckChain(attempt)
     if isinstance(found, OnChainSettled):
         return (yield from _settle(attempt, found))
     if isinstance(found, OnChainCancelled):
