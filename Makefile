@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 2
 
 # What must be covered to the last branch: where money is decided.
-STRICT := x402sms/protocol/*,x402sms/limits.py,x402sms/ledger/*
+STRICT := x402sms/protocol/*,x402sms/limits.py,x402sms/ledger/*,x402sms/reconcile.py
 
 .PHONY: help demo test check lint types parts cov bench clean
 
