@@ -36,6 +36,7 @@ PAYMENT = Payment(
     verified=True,
     reserved_atomic=60_000,
     first_at=1_800_000_000,
+    settleable_until=1_800_000_300,
     created_at=1_800_000_000,
     updated_at=1_800_000_001,
 )

@@ -18,7 +18,7 @@ from tests.parts.official_server import (
 )
 from x402sms import PaymentState, Wallet
 from x402sms.chain import Chain
-from x402sms.errors import PaymentRefused
+from x402sms.errors import PaymentRefused, PaymentUnknown
 from x402sms.protocol.networks import BASE
 
 ONE_USDC = 1_000_000
@@ -83,9 +83,9 @@ def test_what_is_free_is_free(buyer: Buyer, official_server: OfficialServer) -> 
 def test_a_handler_that_fails_is_not_paid_and_the_ledger_does_not_claim_to_know(
     buyer: Buyer, base_chain: LocalChain, official_server: OfficialServer
 ) -> None:
-    response = buyer.get(f"{official_server.url}/paid/broken")
-    assert response.status_code == 500
-    assert receipt_of(response).state is PaymentState.UNKNOWN
+    with pytest.raises(PaymentUnknown, match="answered 500 without a settlement"):
+        buyer.get(f"{official_server.url}/paid/broken")
+    assert [row.state for row in buyer.payments] == [PaymentState.UNKNOWN]
     assert base_chain.usdc.balance(buyer.wallet.address) == ONE_USDC
 
 
@@ -115,7 +115,7 @@ def test_one_nonce_settles_once_whatever_else_changes(
     url = f"{official_server.url}/paid/weather"
     assert buyer.get(url, x402={"intent": "invoice-7"}).is_success
     elsewhere = Buyer(buyer.colour, None, wallet=buyer.wallet)
-    with pytest.raises(PaymentRefused, match="nonce_already_used"):
+    with pytest.raises(PaymentUnknown, match="nonce_already_used"):
         elsewhere.get(url, x402={"intent": "invoice-7"})
     assert base_chain.usdc.balance(buyer.wallet.address) == ONE_USDC - WEATHER_ATOMIC
 
@@ -128,10 +128,14 @@ def test_the_domain_separator_is_the_contracts_own(base_chain: LocalChain) -> No
     assert BASE.domain_separator.hex() == pinned
 
 
-def test_a_ledger_row_holds_what_was_accepted(
+def test_a_ledger_row_holds_what_is_presented_with_the_payment(
     buyer: Buyer, official_server: OfficialServer
 ) -> None:
     buyer.get(f"{official_server.url}/paid/weather")
     [row] = buyer.payments
-    accepted = json.loads(row.requirements)
-    assert (accepted["amount"], row.amount_atomic) == (str(WEATHER_ATOMIC), WEATHER_ATOMIC)
+    template = json.loads(row.template)
+    assert template["x402Version"] == 2
+    assert (template["accepted"]["amount"], row.amount_atomic) == (
+        str(WEATHER_ATOMIC),
+        WEATHER_ATOMIC,
+    )

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -182,6 +183,44 @@ def test_another_process_id_means_another_connection(
         first.close()
 
 
+def test_a_ledger_in_memory_is_not_the_childs_to_write_into(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with SQLiteLedger(":memory:") as ledger:
+        first = ledger._connection
+        assert first is not None
+        with monkeypatch.context() as patched:
+            patched.setattr("os.getpid", lambda: 1)
+            with pytest.raises(LedgerError, match="it was closed"):
+                ledger.reserve(attempt(), [], now=NOW)
+        first.close()
+
+
+class Busy:
+    """A connection that is told some times that the database is locked."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def execute(self, statement: str) -> None:
+        assert statement == "PRAGMA journal_mode = WAL"
+        self.times -= 1
+        if self.times >= 0:
+            raise sqlite3.OperationalError("database is locked")
+
+
+def test_the_write_ahead_log_is_asked_for_until_the_others_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    sqlite._use_write_ahead_log(cast(sqlite3.Connection, Busy(3)))
+    assert len(pauses) == 3
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", -1)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        sqlite._use_write_ahead_log(cast(sqlite3.Connection, Busy(3)))
+
+
 def test_a_fork_while_another_thread_is_in_the_ledger_can_use_it(path: Path) -> None:
     program = """
 import os, signal, sys, threading
@@ -343,7 +382,7 @@ def test_every_migration_is_there_and_ends_at_the_schema_we_know(path: Path) -> 
 
 def fill(ledger: SQLiteLedger) -> None:
     for number in range(500):
-        ledger.reserve(attempt(str(number), requirements="x" * 500), [], now=NOW)
+        ledger.reserve(attempt(str(number), template={"accepted": "x" * 500}), [], now=NOW)
 
 
 def test_a_disk_that_is_full_is_an_error_and_leaves_no_half(path: Path) -> None:

@@ -185,7 +185,7 @@ def refused(reason: str = "insufficient_funds", status: int = 402) -> Said:
 
 @dataclass
 class Driver:
-    """Performs the effects from a script of answers, and remembers every effect.
+    """Performs the effects from a script of answers, and remembers every effect and its result.
 
     The last answer, and the last of what the chain says, are given again where more are asked
     for. An answer that is an exception is thrown in its place; so is what `failures` has for an
@@ -202,6 +202,7 @@ class Driver:
     effects: list[Effect] = field(default_factory=list)
     results: list[object] = field(default_factory=list)
     last: Said = Said(0)
+    settleable_until: int = 0
 
     def perform(self, effect: Effect) -> object:
         failure = self.failing_at.get(len(self.effects)) or self.failures.pop(type(effect), None)
@@ -250,13 +251,27 @@ class Driver:
             case Recall():
                 return self.stored
             case Reserve():
+                self._settleable_until(effect.attempt.authorization.valid_before)
                 return None
             case Record():
-                return receipt_of(effect.attempt, effect.outcome)
+                return self._record(effect.attempt, effect.outcome)
             case Settle():
                 return settled_receipt(effect.attempt, effect.found)
             case _:
                 assert_never(effect)
+
+    def _record(self, attempt: Attempt, outcome: Outcome) -> Receipt:
+        """As a ledger does: what may settle later is not void because it is unused now."""
+        if outcome.chain_time is not None and outcome.chain_time <= self._settleable_until():
+            outcome = Outcome(PaymentState.UNKNOWN, "it can still settle")
+        if outcome.state is PaymentState.VOID:
+            self.settleable_until = 0
+        return receipt_of(attempt, outcome)
+
+    def _settleable_until(self, valid_before: int = 0) -> int:
+        known = 0 if self.stored is None else self.stored.attempt.authorization.valid_before
+        self.settleable_until = max(self.settleable_until, valid_before, known)
+        return self.settleable_until
 
     def all_of(self, kind: type[E]) -> list[E]:
         return [effect for effect in self.effects if isinstance(effect, kind)]
@@ -369,7 +384,14 @@ class Played:
 
     @property
     def records(self) -> list[Outcome]:
-        return [record.outcome for record in self.driver.all_of(Record)]
+        """What was to be written down, but for what the ledger did not take."""
+        driver = self.driver
+        return [
+            effect.outcome
+            for effect, result in zip(driver.effects, driver.results, strict=True)
+            if isinstance(effect, Record)
+            and not (isinstance(result, Receipt) and result.state is not effect.outcome.state)
+        ]
 
     @property
     def authorization(self) -> Authorization:

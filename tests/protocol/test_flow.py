@@ -51,6 +51,7 @@ from x402sms.errors import (
 )
 from x402sms.limits import SpendLimits
 from x402sms.money import to_usdc
+from x402sms.protocol.body import MAX_BYTES
 from x402sms.protocol.effects import (
     Effect,
     NeverSent,
@@ -114,6 +115,10 @@ SECOND: dict[str, Said | BaseException] = {
     "settled another amount": settled(amount="1"),
     "settlement unreadable": Said(200, (("PAYMENT-RESPONSE", "!"),)),
     "settlement twice": Said(200, settled().headers * 2),
+    "settlements that differ": Said(
+        200,
+        (*settled().headers, ("X-PAYMENT-RESPONSE", settled(network="base").headers[0][1])),
+    ),
     "200 without a settlement": Said(200, JSON, b"{}"),
     "refused": refused(),
     "refused with 200": refused(status=200),
@@ -201,6 +206,7 @@ def test_it_is_lawful_whichever_effect_fails(
         ("settled another amount", PaymentState.UNKNOWN),
         ("settlement unreadable", PaymentState.UNKNOWN),
         ("settlement twice", PaymentState.UNKNOWN),
+        ("settlements that differ", PaymentState.UNKNOWN),
         ("200 without a settlement", PaymentState.UNKNOWN),
         ("refused with 200", PaymentState.REFUSED),
         ("400", PaymentState.REFUSED),
@@ -462,6 +468,16 @@ def test_a_402_that_is_no_challenge_is_handed_through_in_a_coding_we_do_not_read
     pairs = (("Content-Type", "application/problem+json"), ("Content-Encoding", coding))
     played = play([Said(402, pairs, b"\x0b\x02\x80...")])
     assert (played.receipt, played.error) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "coding"), [(b"{", "gzip"), (b"{", "br"), (b" " * (MAX_BYTES + 1), "identity")]
+)
+def test_a_challenge_in_a_header_stands_beside_a_body_that_cannot_be_read(
+    body: bytes, coding: str
+) -> None:
+    said = v2(body=body).with_headers(*JSON, ("Content-Encoding", coding))
+    assert play([said, settled()]).error is None
 
 
 @pytest.mark.parametrize("said", [v2(), v1(), example()], ids=["v2", "v1", "header"])
