@@ -110,7 +110,7 @@ class BaseClient:
     def _match(self, payment: Payment, orders: list[Order]) -> Order | None:
         """The order that the payment bought, among those that no other payment is known to have."""
         taken = delivered_orders(self.ledger.payments())
-        order = match([payment], orders, taken, self._fingerprint).get(payment.nonce)
+        order = match([payment], orders, taken, self.fingerprint).get(payment.nonce)
         if order is None:
             return None
         receipt = replace(
@@ -130,7 +130,8 @@ class BaseClient:
             what=order.order_id,
         )
 
-    def _fingerprint(self, call: Call[Order]) -> str:
+    def fingerprint(self, call: Call[Order]) -> str:
+        """What the ledger knows the purchase by that `call` would be."""
         return purchase_of(self.build_request(call)).fingerprint
 
     def build_request(

@@ -46,7 +46,7 @@ def write_csv(payments: Iterable[Payment], stream: TextIO) -> None:
     writer = csv.writer(stream, lineterminator="\r\n")  # RFC 4180
     writer.writerow(COLUMNS)
     for payment in payments:
-        document = _document(payment)
+        document = row(payment)
         writer.writerow([_cell(document[name]) for name in COLUMNS])
 
 
@@ -56,10 +56,11 @@ def to_json(payments: Iterable[Payment]) -> str:
     Amounts are strings, so that no reader makes a float of them; `verified` is a boolean, what is
     not known is null.
     """
-    return json.dumps([_document(payment) for payment in payments], indent=2)
+    return json.dumps([row(payment) for payment in payments], indent=2)
 
 
-def _document(payment: Payment) -> dict[str, Any]:
+def row(payment: Payment) -> dict[str, Any]:
+    """A payment under `COLUMNS`, as it is in JSON."""
     return {
         "created_at": _iso(payment.created_at),
         "updated_at": _iso(payment.updated_at),

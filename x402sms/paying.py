@@ -91,7 +91,7 @@ class Paying(Generic[TransportT]):
             max_clock_skew,
             tuple(RETRY_PAUSES if retry_pauses is None else retry_pauses),
         )
-        self._rpc_url = rpc_url
+        self._rpc_url = None if rpc_url is None else _http_url(rpc_url)
         self._chain = chain
         self._owns_chain = chain is None
         self._budgets = limits.budgets
@@ -136,14 +136,14 @@ class Paying(Generic[TransportT]):
         )
 
     def _check_chain(self, effect: CheckChain) -> OnChain | None:
-        if self._chain is None:
-            if self._rpc_url is None:
-                return None
-            from x402sms.chain import Chain  # noqa: PLC0415  web3 takes a second to import
-
-            self._chain = Chain(self._rpc_url, self._payer.network)
+        if self._chain is None and self._rpc_url is None:
+            return None
         authorization = effect.attempt.authorization
         try:
+            if self._chain is None:
+                from x402sms.chain import Chain  # noqa: PLC0415  web3 takes a second to import
+
+                self._chain = Chain(str(self._rpc_url), self._payer.network)
             payment = self._payment(authorization.nonce)
             return self._chain.look_up(
                 authorization.payer,
@@ -184,6 +184,13 @@ class Paying(Generic[TransportT]):
             self._chain.close()
         if self._owns_ledger:
             self._ledger.close()
+
+
+def _http_url(rpc_url: str) -> str:
+    """Looked at now: at the first payment it would be too late."""
+    if not rpc_url.startswith(("https://", "http://")):
+        raise ConfigError("the RPC URL is not a URL such as https://host/path (it is not shown)")
+    return rpc_url
 
 
 def _address(wallet: Signer) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -76,17 +76,27 @@ class Report:
         return [finding for finding in self.findings if finding.verdict is verdict]
 
 
-def reconcile(ledger: Ledger, chain_for: Callable[[Network], Chain | None], *, now: int) -> Report:
+def reconcile(
+    ledger: Ledger,
+    chain_for: Callable[[Network], Chain | None],
+    *,
+    now: int,
+    only: Collection[str] | None = None,
+) -> Report:
     """Ask the chain about every payment that it has not proven yet, and write what it proves.
 
     Those are the reserved, refused and unknown ones, and the settled ones that rest on a server's
     word. What is not proven stays as it is and counts as spent: the report says why. `chain_for`
     gives the chain of a network, None where no RPC is configured for it, and is asked once each;
-    `now` is written into the rows.
+    `now` is written into the rows. `only`: just the payments with these nonces.
 
     Raises ConfigError where an RPC is on another chain, LedgerError.
     """
-    open_payments = [payment for payment in ledger.payments() if not _is_proven(payment)]
+    open_payments = [
+        payment
+        for payment in ledger.payments()
+        if not is_proven(payment) and (only is None or payment.nonce in only)
+    ]
     chain_of = cache(chain_for)
     findings = [_ask(ledger, payment, chain_of, now) for payment in reversed(open_payments)]
     return Report(tuple(findings))
@@ -104,7 +114,8 @@ def rebuild(ledger: Ledger, chain: Chain, payer: str, *, from_block: int, now: i
     return Report(tuple(_rebuild(ledger, chain.network, each, now) for each in used))
 
 
-def _is_proven(payment: Payment) -> bool:
+def is_proven(payment: Payment) -> bool:
+    """Whether nothing can change any more, and that by proof."""
     if payment.state is PaymentState.SETTLED:
         return payment.verified
     return payment.state is PaymentState.VOID

@@ -79,6 +79,28 @@ class CancelEstimate:
     def missing_eth(self) -> Decimal:
         return to_eth(self.missing)
 
+    def fee_within(self, max_cost: int) -> int:
+        """The highest fee a unit of gas for at most `max_cost` wei in all.
+
+        Raises CannotCancel where `gas_payer` has not `needs`, or no miner would take it now.
+        """
+        if self.missing:
+            raise CannotCancel(
+                f"nothing sent: a cancellation may cost up to {self.needs_eth:f} ETH of gas, and "
+                f"{self.gas_payer} has {self.has_eth:f}: send it {self.missing_eth:f} ETH on this "
+                "network, or wait until the authorization has expired",
+                gas_payer=self.gas_payer,
+                missing_wei=self.missing,
+            )
+        allowed = (max_cost - self.data_fee) // self.gas
+        if allowed < self.base_fee_per_gas + self.max_priority_fee_per_gas:
+            raise CannotCancel(
+                f"nothing sent: a cancellation may cost up to {self.needs_eth:f} ETH of gas now, "
+                f"and {to_eth(max_cost):f} was agreed to",
+                gas_payer=self.gas_payer,
+            )
+        return min(allowed, self.max_fee_per_gas)
+
 
 def to_eth(wei: int) -> Decimal:
     """Exact, without trailing zeros and without an exponent."""
@@ -121,7 +143,7 @@ def send(
             lambda: integer(rpc.web3.eth.get_transaction_count(address, "pending")),
         ),
         max_priority_fee_per_gas=cost.max_priority_fee_per_gas,
-        max_fee_per_gas=_affordable_fee(cost, max_cost),
+        max_fee_per_gas=cost.fee_within(max_cost),
         gas=cost.gas,
         to=rpc.network.usdc,
         data=cancellation.call(signature),
@@ -161,26 +183,6 @@ def _mined(search: EventSearch, sent: str, timeout: float) -> TransactionReceipt
             )
         time.sleep(_POLL_SECONDS)
     return receipt
-
-
-def _affordable_fee(cost: CancelEstimate, max_cost: int) -> int:
-    """The fee cap within `max_cost`, as far as there is one that miners would take now."""
-    if cost.missing:
-        raise CannotCancel(
-            f"nothing sent: a cancellation may cost up to {cost.needs_eth:f} ETH of gas, and "
-            f"{cost.gas_payer} has {cost.has_eth:f}: send it {cost.missing_eth:f} ETH on this "
-            "network, or wait until the authorization has expired",
-            gas_payer=cost.gas_payer,
-            missing_wei=cost.missing,
-        )
-    allowed = (max_cost - cost.data_fee) // cost.gas
-    if allowed < cost.base_fee_per_gas + cost.max_priority_fee_per_gas:
-        raise CannotCancel(
-            f"nothing sent: a cancellation may cost up to {cost.needs_eth:f} ETH of gas now, and "
-            f"{to_eth(max_cost):f} was agreed to",
-            gas_payer=cost.gas_payer,
-        )
-    return min(allowed, cost.max_fee_per_gas)
 
 
 def _data_fee(rpc: Rpc) -> int:

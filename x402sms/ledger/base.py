@@ -27,12 +27,13 @@ from x402sms.protocol.types import (
 class Payment:
     """One row: what was promised to whom for what, and what became of it.
 
-    `network` is CAIP-2, times are Unix seconds, `nonce` is `0x` + 64 hex digits. `amount_atomic`
-    is what was signed last, `reserved_atomic` (what counts against the budgets) the most that was
-    signed under this nonce. `first_at` is when the first of these was promised, `created_at` the
-    last; after `settleable_until`, by the chain's clock, none of them can settle. `delivered` is
-    what it brought, such as an order's id. `template` is JSON: the payment message but for its
-    payload.
+    `network` is CAIP-2, times are Unix seconds, `nonce` is `0x` + 64 hex digits. Under one nonce
+    several terms may have been signed, of which at most one can settle: `amount_atomic`, `pay_to`
+    and the window are the last; `reserved_atomic` (what counts against the budgets) is the most,
+    `other_recipients` are those of the earlier ones (with spaces between), `first_at` is when the
+    first was promised, `created_at` the last, and after `settleable_until`, by the chain's clock,
+    none can settle. `delivered` is what it brought, such as an order's id. `template` is JSON: the
+    payment message but for its payload.
     """
 
     intent: str
@@ -58,6 +59,7 @@ class Payment:
     settleable_until: int
     created_at: int
     updated_at: int
+    other_recipients: str = ""
     presentations: int = 1
     nonce_burnt: bool = False
     delivered: str | None = None

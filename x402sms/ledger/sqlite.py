@@ -39,21 +39,23 @@ _RECORD = """
         updated_at = :now
     WHERE network = :network AND payer = :payer AND nonce = :nonce
         AND state NOT IN ('settled', 'void')
-        AND (NOT :never_sent OR presentations = 1)
+        AND (NOT :never_sent OR (presentations = 1 AND valid_before = :valid_before))
         AND (:chain_time IS NULL OR settleable_until < :chain_time)
 """
 _SETTLE = """
-    UPDATE payments SET state = 'settled', verified = 1, reason = NULL, "transaction" = ?,
-        pay_to = ?, amount_atomic = ?, reserved_atomic = ?, updated_at = ?
+    UPDATE payments SET state = 'settled', verified = 1, nonce_burnt = 0, reason = NULL,
+        "transaction" = ?, pay_to = ?, other_recipients = '', amount_atomic = ?,
+        reserved_atomic = ?, updated_at = ?
     WHERE network = ? AND payer = ? AND nonce = ? AND verified = 0
 """
 _DELIVERED = """
     UPDATE payments SET delivered = ? WHERE network = ? AND payer = ? AND nonce = ?
 """
 _VOID = """
-    UPDATE payments SET state = 'void', reason = ?, nonce_burnt = ?, updated_at = ?
+    UPDATE payments
+    SET state = 'void', reason = ?, nonce_burnt = max(nonce_burnt, ?), updated_at = ?
     WHERE network = ? AND payer = ? AND nonce = ? AND verified = 0
-        AND (? OR presentations = ?)
+        AND (? OR (presentations = ? AND settleable_until = ?))
 """
 _FOREVER = -1
 _NO_NONCE = ""
@@ -82,14 +84,24 @@ class SQLiteLedger:
         with self._transaction(synchronous="FULL") as connection:
             payment = Payment.reserved(attempt, _never_backwards(connection, now))
             earlier = _first(connection.execute(_FIND, _key(payment)))
-            if earlier is not None:
-                if (refusal := refuse_reuse(earlier, attempt)) is not None:
-                    raise refusal
-                payment = _presented_again(payment, earlier)
-            if earlier is None or payment.created_at != earlier.created_at:
-                for budget in budgets:
-                    _check(connection, budget, payment)
-            connection.execute(_RESERVE, _columns(payment))
+            if earlier is not None and (refusal := refuse_reuse(earlier, attempt)) is not None:
+                raise refusal
+            if earlier is None or earlier.state is PaymentState.VOID:
+                self._promise(connection, payment, budgets)
+            elif earlier.attempt().authorization == attempt.authorization:
+                # The same promise: as old as it was, and counted already.
+                again = replace(_promised_again(payment, earlier), created_at=earlier.created_at)
+                self._promise(connection, again, ())
+            else:
+                self._promise(connection, _promised_again(payment, earlier), budgets)
+
+    @staticmethod
+    def _promise(
+        connection: sqlite3.Connection, payment: Payment, budgets: Sequence[Budget]
+    ) -> None:
+        for budget in budgets:
+            _check(connection, budget, payment)
+        connection.execute(_RESERVE, _columns(payment))
 
     def record(self, attempt: Attempt, outcome: Outcome, *, now: int) -> Payment:
         # NORMAL: lost with the power, the row still says `reserved`, which counts as spent.
@@ -103,6 +115,7 @@ class SQLiteLedger:
                     "reason": outcome.reason,
                     "transaction": outcome.transaction,
                     "never_sent": outcome.never_sent,
+                    "valid_before": authorization.valid_before,
                     "chain_time": outcome.chain_time,
                     "burnt": outcome.nonce_burnt,
                     "now": now,
@@ -132,7 +145,15 @@ class SQLiteLedger:
         with self._transaction() as connection:
             connection.execute(
                 _VOID,
-                (reason, nonce_burnt, now, *_key(payment), nonce_burnt, payment.presentations),
+                (
+                    reason,
+                    nonce_burnt,
+                    now,
+                    *_key(payment),
+                    nonce_burnt,
+                    payment.presentations,
+                    payment.settleable_until,
+                ),
             )
             return self._found(connection, _key(payment))
 
@@ -342,25 +363,23 @@ def _migration(number: int) -> list[str]:
     return statements
 
 
-def _presented_again(payment: Payment, earlier: Payment) -> Payment:
-    """The new row of a nonce, with no less reserved than is promised under it already."""
-    if earlier.state is PaymentState.VOID:
-        return payment
-    same = earlier.attempt().authorization == payment.attempt().authorization
+def _promised_again(payment: Payment, earlier: Payment) -> Payment:
+    """The row of a nonce under which other terms were signed before: any of them may settle."""
+    others = {*earlier.other_recipients.split(), earlier.pay_to} - {payment.pay_to}
     return replace(
         payment,
-        # The same promise is as old as it was; a new one counts from now.
-        created_at=earlier.created_at if same else payment.created_at,
         reserved_atomic=max(payment.reserved_atomic, earlier.reserved_atomic),
         first_at=earlier.first_at,
         settleable_until=max(payment.settleable_until, earlier.settleable_until),
+        other_recipients=" ".join(sorted(others)),
         presentations=earlier.presentations + 1,
         delivered=earlier.delivered,
     )
 
 
 def _check(connection: sqlite3.Connection, budget: Budget, payment: Payment) -> None:
-    if budget.pay_to not in (None, payment.pay_to):
+    recipients = (payment.pay_to, *payment.other_recipients.split())
+    if budget.pay_to is not None and budget.pay_to not in recipients:
         return
     after = _FOREVER if budget.seconds is None else payment.created_at - budget.seconds
     spent = _spent(connection, _key(payment), after, budget.pay_to)
@@ -378,7 +397,11 @@ def _spent(
     network, payer, nonce = key
     if pay_to is None:
         return _number(connection, _SPENT, (network, payer, after, nonce))
-    return _number(connection, f"{_SPENT} AND pay_to = ?", (network, payer, after, nonce, pay_to))
+    return _number(
+        connection,
+        f"{_SPENT} AND (pay_to = ? OR instr(other_recipients, ?) > 0)",
+        (network, payer, after, nonce, pay_to, pay_to),
+    )
 
 
 def _never_backwards(connection: sqlite3.Connection, now: int) -> int:

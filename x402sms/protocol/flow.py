@@ -16,17 +16,17 @@ Whatever happens, all that is ever signed for one intent has one nonce.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from dataclasses import replace
+from typing import Any, assert_never
 
 from x402sms.errors import (
+    AlreadyPaid,
     ChallengeError,
     ClockSkew,
-    InsecureOrigin,
     LedgerError,
-    NoAcceptableOffer,
     PaymentError,
-    SpendLimitExceeded,
 )
+from x402sms.money import to_usdc
 from x402sms.protocol.attempt import make_attempt
 from x402sms.protocol.body import decode
 from x402sms.protocol.effects import (
@@ -149,7 +149,7 @@ def _ask_again(payer: Payer, attempt: Attempt, receipt: Receipt) -> Paid:
     for pause in (0, *payer.pauses):
         if pause:
             yield Sleep(pause)
-        _, answer, _ = yield from _send_payment(attempt, payment, doubt=True)
+        _, answer, _ = yield from _send_payment(attempt, payment, sent=True)
         if answer is not None and answer.status < 400:
             return receipt
         if answer is not None and answer.status < 500:
@@ -158,9 +158,20 @@ def _ask_again(payer: Payer, attempt: Attempt, receipt: Receipt) -> Paid:
 
 
 def _present(payer: Payer, purchase: Purchase, attempt: Attempt, *, sent_before: bool) -> Paid:
-    """Send the payment until its end is clear, and write that down: also when interrupted."""
+    """Sign, and send until the end is clear. Whatever interrupts it leaves a row that says so."""
     try:
-        return (yield from _presentations(payer, purchase, attempt, sent_before=sent_before))
+        payment = yield from _sign(attempt)
+    except GeneratorExit:
+        raise
+    except BaseException:
+        if not sent_before:
+            never = Outcome(PaymentState.VOID, "it was not signed", never_sent=True)
+            yield from _write_down(attempt, never)
+        raise
+    try:
+        return (
+            yield from _presentations(payer, purchase, attempt, payment, sent_before=sent_before)
+        )
     except (GeneratorExit, PaymentError, NeverSent):
         raise
     except BaseException as error:
@@ -170,54 +181,61 @@ def _present(payer: Payer, purchase: Purchase, attempt: Attempt, *, sent_before:
 
 
 def _presentations(
-    payer: Payer, purchase: Purchase, attempt: Attempt, *, sent_before: bool
+    payer: Payer,
+    purchase: Purchase,
+    attempt: Attempt,
+    payment: tuple[str, str],
+    *,
+    sent_before: bool,
 ) -> Paid:
-    payment = yield from _sign(attempt, sent_before=sent_before)
     pauses = iter(payer.pauses)
     priced_anew = False
+    sent = sent_before
     # Whether one of its presentations may have settled: then a refusal proves nothing.
     doubt = sent_before
     while True:
-        verdict, answer, failure = yield from _send_payment(attempt, payment, doubt=doubt)
+        verdict, answer, failure = yield from _send_payment(attempt, payment, sent=sent)
+        sent = True
         if verdict.next is Next.HAND_OVER:
-            return (yield from _hand_over(attempt, verdict.outcome))
+            return (yield from _hand_over(attempt, verdict.outcome, doubt=doubt))
+        challenge = None
         if answer is not None and answer.status == PAYMENT_REQUIRED:
             challenge = yield from _second_challenge(answer)
             if challenge is not None and verdict.outcome.reason == UNEXPLAINED:
                 verdict = refused(answer.status, challenge.error)
-            if challenge is not None and not priced_anew:
-                priced_anew = True
-                again = yield from _priced_anew(payer, purchase, attempt, challenge, answer)
-                if again is not None:
-                    attempt = again
-                    payment = yield from _sign(attempt, sent_before=True)
-                    continue
         doubt = doubt or verdict.outcome.state is PaymentState.UNKNOWN
+        if challenge is not None and answer is not None and not priced_anew:
+            try:
+                again = yield from _terms_now(payer, purchase, attempt, challenge, answer)
+                if again is not None:
+                    payment = yield from _sign(again)
+                    attempt, priced_anew = again, True
+                    continue
+            except AlreadyPaid:
+                raise
+            except (PaymentError, LedgerError) as error:
+                # Nothing was signed for the new terms, but for the old ones something was.
+                state = verdict.outcome.state
+                asks = Outcome(state, f"it asks for something else now, and {error}")
+                verdict = Verdict(asks, Next.REFUSE)
+                raise (yield from _conclude(attempt, verdict, doubt=doubt)) from error
         pause = next(pauses, None)
         if verdict.next is not Next.AGAIN or not (yield from _wait(attempt, pause)):
             raise (yield from _conclude(attempt, verdict, doubt=doubt)) from failure
 
 
-def _sign(attempt: Attempt, *, sent_before: bool) -> Generator[Effect, Any, tuple[str, str]]:
-    try:
-        return encode_payment(attempt, (yield Sign(attempt.authorization)))
-    except GeneratorExit:
-        raise
-    except BaseException:
-        if not sent_before:
-            never = Outcome(PaymentState.VOID, "it was not signed", never_sent=True)
-            yield from _write_down(attempt, never)
-        raise
+def _sign(attempt: Attempt) -> Generator[Effect, Any, tuple[str, str]]:
+    return encode_payment(attempt, (yield Sign(attempt.authorization)))
 
 
 def _send_payment(
-    attempt: Attempt, payment: tuple[str, str], *, doubt: bool
+    attempt: Attempt, payment: tuple[str, str], *, sent: bool
 ) -> Generator[Effect, Any, tuple[Verdict, Answer | None, Exception | None]]:
-    """The verdict, with the answer or what kept it from coming."""
+    """The verdict, with the answer or what kept it from coming. `sent`: it may be out already."""
     try:
         answer: Answer = yield Send(payment)
     except NeverSent as error:
-        if not doubt:
+        if not sent:
             never = Outcome(PaymentState.VOID, "no connection", never_sent=True)
             yield from _write_down(attempt, never)
             raise
@@ -228,25 +246,24 @@ def _send_payment(
     return judge(attempt, answer), answer, None
 
 
-def _priced_anew(
+def _terms_now(
     payer: Payer, purchase: Purchase, attempt: Attempt, challenge: PaymentRequired, answer: Answer
 ) -> Generator[Effect, Any, Attempt | None]:
-    """The same purchase at the terms that the server asks now, under the same nonce.
+    """The same purchase at the terms that the server asks now, under the same nonce, reserved.
 
     None where they are the old ones. The old authorization and the new one cannot both settle.
     """
     now: int = yield Now()
     try:
         again = make_attempt(payer, purchase, challenge, answer, now)
-    except (NoAcceptableOffer, SpendLimitExceeded) as error:
-        reason = f"it asks for something else now, and {error}"
-        yield from _write_down(attempt, Outcome(PaymentState.REFUSED, reason))
-        raise refusal_error(attempt, reason) from error
-    except (ClockSkew, InsecureOrigin):  # passed a moment ago
+    except ClockSkew:  # it passed a moment ago: this is another machine's clock
         return None
     old, new = attempt.authorization, again.authorization
     if (old.amount_atomic, old.pay_to) == (new.amount_atomic, new.pay_to):
         return None
+    # Until the later of the two ends: what we say of the purchase has one `valid_before`.
+    until = max(old.valid_before, new.valid_before)
+    again = replace(again, authorization=replace(new, valid_before=until))
     yield Reserve(again)
     return again
 
@@ -262,9 +279,11 @@ def _wait(attempt: Attempt, pause: float | None) -> Generator[Effect, Any, bool]
     return True
 
 
-def _hand_over(attempt: Attempt, outcome: Outcome) -> Paid:
+def _hand_over(attempt: Attempt, outcome: Outcome, *, doubt: bool) -> Paid:
     """The answer is there: write down what it says, once the chain has been asked if it can be."""
     if outcome.state is not PaymentState.SETTLED:
+        if doubt:  # an earlier presentation may have settled
+            outcome = replace(outcome, state=PaymentState.UNKNOWN)
         return (yield from _write_down(attempt, outcome))
     found: OnChain | None = yield CheckChain(attempt, outcome.transaction)
     for pause in _CHAIN_PAUSES:
@@ -329,13 +348,17 @@ def _shown(found: OnChainCancelled | OnChainUnused | OnChainUnread) -> str:
             return f"unused at the chain's time {found.chain_time}"
         case OnChainUnread():
             return f"could not be read ({found.why})"
+        case _:
+            assert_never(found)
 
 
 def _settle(attempt: Attempt, found: OnChainSettled) -> Paid:
     try:
         receipt: Receipt = yield Settle(attempt, found)
     except LedgerError:
-        return attempt.receipt(Outcome(PaymentState.SETTLED, None, found.transaction))
+        receipt = attempt.receipt(Outcome(PaymentState.SETTLED, None, found.transaction))
+        amount = to_usdc(found.amount_atomic)
+        return replace(receipt, amount=amount, pay_to=found.pay_to, verified=True)
     return receipt
 
 

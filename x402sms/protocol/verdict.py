@@ -64,11 +64,12 @@ def judge(attempt: Attempt, answer: Answer) -> Verdict:
 def refused(status: int, reason: str | None) -> Verdict:
     """The server says it did not take the payment, for that reason."""
     said = one_line(reason or UNEXPLAINED)
-    outcome = Outcome(PaymentState.REFUSED, said)
+    used = _USED in said
+    outcome = Outcome(PaymentState.UNKNOWN if used else PaymentState.REFUSED, said)
     if status != PAYMENT_REQUIRED:
         return Verdict(outcome, Next.HAND_OVER)
-    if _USED in said:
-        return Verdict(Outcome(PaymentState.UNKNOWN, said), Next.ASK_CHAIN)
+    if used:
+        return Verdict(outcome, Next.ASK_CHAIN)
     return Verdict(outcome, Next.REFUSE if said.startswith(_FOR_GOOD) else Next.AGAIN)
 
 

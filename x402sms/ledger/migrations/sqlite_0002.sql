@@ -19,6 +19,9 @@ ALTER TABLE payments ADD COLUMN settleable_until INTEGER NOT NULL DEFAULT 0;
 UPDATE payments SET reserved_atomic = amount_atomic, first_at = created_at,
     settleable_until = valid_before;
 
+-- Whom the earlier of them would pay, if not pay_to: any one of them may settle.
+ALTER TABLE payments ADD COLUMN other_recipients TEXT NOT NULL DEFAULT '';
+
 -- A cancelled authorization has used up its nonce: the intent can never be paid.
 ALTER TABLE payments ADD COLUMN nonce_burnt INTEGER NOT NULL DEFAULT 0
     CHECK (nonce_burnt IN (0, 1));
