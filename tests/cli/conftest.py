@@ -71,13 +71,18 @@ class Cli:
             self.capture.readouterr()
             status = main(arguments)
         out, err = self.capture.readouterr()
+        return self._ended(status, out, err)
+
+    def _ended(self, status: int, out: str, err: str) -> Ended:
+        key = self.environment.get("X402SMS_PRIVATE_KEY") or KEY
+        assert key[2:] not in out + err
         return Ended(status, out, err)
 
     def program(self, *arguments: str) -> Ended:
         """As a program, with its output in pipes."""
         running = self.start(*arguments)
         out, err = running.communicate(timeout=60)
-        return Ended(running.returncode, out, err)
+        return self._ended(running.returncode, out, err)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
@@ -157,6 +162,12 @@ def lively(lively_sandbox: RunningSandbox, make_cli: MakeCli) -> Cli:
 
 
 @pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A payment is presented again at once: what it meets here does not change with time."""
+    monkeypatch.setattr("x402sms.paying.RETRY_PAUSES", (0.0, 0.0, 0.0))
+
+
+@pytest.fixture
 def intent() -> str:
     """A name no other test has bought under: the sandbox settles each but once, as a chain does."""
     return f"signup-test-{secrets.token_hex(4)}"
@@ -191,9 +202,13 @@ def serving(answer: Answer) -> AbstractContextManager[str]:
         def log_message(self, *_: object) -> None:
             pass
 
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A client that hung up is no news; in this process stderr is the command's."""
+
     @contextmanager
     def serve() -> Iterator[str]:
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        with Server(("127.0.0.1", 0), Handler) as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.01,))
             thread.start()
             try:

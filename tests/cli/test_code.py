@@ -66,9 +66,15 @@ def test_json_is_one_document_and_adds_up(lively: Cli) -> None:
     assert (found["country"], found["warnings"]) == ("GB", [])
     assert found["phone_number"].startswith("+44")
     assert isinstance(found["price"], str)
-    atomic = [payment["amount_atomic"] for payment in found["payments"]]
+    atomic = [int(payment["amount_atomic"]) for payment in found["payments"]]
     assert found["total"] == f"{sum(atomic) / 10**6:.6f}"
     assert {payment["state"] for payment in found["payments"]} == {"settled"}
+    assert [payment["delivered"] for payment in found["payments"]] == [
+        None,
+        found["order_id"],
+        None,
+        None,
+    ]
 
 
 def test_an_sms_without_a_code_is_printed_as_it_is(

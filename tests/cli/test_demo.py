@@ -41,7 +41,7 @@ def test_the_demo_in_json(make_cli: MakeCli) -> None:
     found = ended.json
     assert (ended.status, found["service"], found["books_agree"]) == (0, "discord", True)
     assert found["sandbox"] is True
-    spent = sum(payment["amount_atomic"] for payment in found["payments"])
+    spent = sum(int(payment["amount_atomic"]) for payment in found["payments"])
     assert found["total"] == f"0.{spent:06d}"
     assert found["wallet"]["has"] == f"0.{10**6 - spent:06d}"
 

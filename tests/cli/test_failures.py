@@ -47,6 +47,8 @@ EXPECTED = {
     "UnreadableResponse": 6,
     "NoCodeReceived": 7,
     "ChainUnreadable": 8,
+    "CannotCancel": 2,
+    "BooksDisagree": 1,
     "WebhookSignatureError": 1,
 }
 CLASSES = {
@@ -111,7 +113,7 @@ def test_a_no_whose_payment_is_open_is_an_unknown_outcome(state: str, status: in
     failure = describe(error, made=[])
     assert failure.exit_code == status
     assert failure.facts["nonce"] == "0x" + "c" * 64
-    assert ("payments show 0xccc" in failure.message) is (status == 5)
+    assert ("payments reconcile 0xccc" in failure.message) is (status == 5)
 
 
 def test_what_an_error_knows_goes_into_its_document() -> None:

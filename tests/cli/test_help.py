@@ -22,6 +22,7 @@ LEAVES = {
     "orders confirm", "orders extend", "orders release",
     "account profile", "account balance", "account stats", "account transactions",
     "wallet new", "wallet show", "wallet balance", "payments list", "payments show",
+    "payments reconcile", "payments cancel", "payments rebuild", "payments export", "recover",
 }  # fmt: skip
 GROUPS = {"orders", "account", "wallet", "payments"}
 
@@ -103,6 +104,9 @@ def test_asking_for_help_loads_nothing_heavy() -> None:
         (["orders", "wait", "ord_1", "--timeout", "181"], "--timeout"),
         (["orders", "extend", "ord_1", "soon"], "HOURS"),
         (["payments", "list", "--state", "gone"], "'gone' is not one of 'reserved'"),
+        (["payments", "rebuild"], "--from-block"),
+        (["payments", "rebuild", "--from-block", "-1"], "--from-block"),
+        (["payments", "export", "--format", "xml"], "'xml' is not one of 'csv'"),
         (["servces"], "Did you mean 'services'"),
         (["services", "--jsn"], "--jsn"),
     ],

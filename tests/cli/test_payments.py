@@ -78,10 +78,13 @@ def test_a_payment_is_shown_with_all_it_takes_to_find_it(
     ):
         assert f"{name}\t{value}\n" in ended.out
     assert re.search(r"valid before\t\d{4}-.* UTC \(Unix \d+\)\n", ended.out)
-    assert "the transaction shows it" in ended.err
+    assert ("verified\tno\n" in ended.out, "can settle until" in ended.out) == (True, False)
+    assert ended.out.endswith(f"brought\t{payment['delivered']}\n")
+    assert "Settled, on the server's word: set X402SMS_RPC_URL" in ended.err
     refused = offline("payments", "show", paid[0]["nonce"])
     assert "It can settle until" in refused.err
-    assert "authorizationState" in refused.err
+    assert f"`x402sms payments reconcile {paid[0]['nonce']}`" in refused.err
+    assert "verified" not in refused.out
 
 
 def test_a_payment_nobody_made(offline: Cli) -> None:

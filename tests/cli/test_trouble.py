@@ -123,6 +123,7 @@ def test_a_challenge_that_makes_no_sense_is_the_services_fault(cli: Cli) -> None
         assert "malformed" in _error_line(cli("services", "--base-url", url), 6)
 
 
+@pytest.mark.usefixtures("no_waiting")
 def test_an_answer_that_is_lost_after_the_payment_left(cli: Cli, sandbox: RunningSandbox) -> None:
     headers = challenge_of(sandbox)
 
@@ -133,10 +134,10 @@ def test_an_answer_that_is_lost_after_the_payment_left(cli: Cli, sandbox: Runnin
             reply(handler, 402, headers)
 
     with serving(answer) as url:
-        ended = cli.program("services", "--base-url", url)
+        ended = cli("services", "--base-url", url)
         line = _error_line(ended, 5)
         error = cli("services", "--base-url", url, "--json").error
-    for word in ("its end is not known", "counts as spent", "x402sms payments show 0x"):
+    for word in ("its end is not known", "counts as spent", "x402sms payments reconcile 0x"):
         assert word in line
     assert "may have paid 0.001 USDC · unknown · nonce 0x" in ended.err
     assert error["type"] == "PaymentUnknown"
@@ -146,6 +147,7 @@ def test_an_answer_that_is_lost_after_the_payment_left(cli: Cli, sandbox: Runnin
     assert (payment["state"], payment["nonce"]) == ("unknown", error["nonce"])
 
 
+@pytest.mark.usefixtures("no_waiting")
 def test_a_failure_of_the_service_after_the_payment_left(cli: Cli, sandbox: RunningSandbox) -> None:
     headers = challenge_of(sandbox)
 
@@ -154,7 +156,24 @@ def test_a_failure_of_the_service_after_the_payment_left(cli: Cli, sandbox: Runn
 
     with serving(answer) as url:
         line = _error_line(cli("services", "--base-url", url), 5)
-    assert "Its payment may have been taken: `x402sms payments show 0x" in line
+    for word in ("its end is not known: answered 500", "x402sms payments reconcile 0x"):
+        assert word in line
+
+
+def test_a_refusal_that_does_not_say_what_became_of_the_payment(
+    cli: Cli, sandbox: RunningSandbox
+) -> None:
+    headers = challenge_of(sandbox)
+
+    def answer(handler: Handler) -> None:
+        if handler.headers.get("PAYMENT-SIGNATURE"):
+            reply(handler, 409, {"PAYMENT-RESPONSE": "e30="})
+        else:
+            reply(handler, 402, headers)
+
+    with serving(answer) as url:
+        line = _error_line(cli("services", "--base-url", url), 5)
+    assert "Its payment may have been taken: `x402sms payments reconcile 0x" in line
 
 
 def test_without_the_sandbox_extra_it_says_what_to_install(

@@ -7,7 +7,20 @@ from typing import Annotated, Any
 import typer
 
 from x402sms import __version__
-from x402sms.cli import account, catalogue, code, demo, orders, payments, sandbox, wallet
+from x402sms.cli import (
+    account,
+    cancelling,
+    catalogue,
+    code,
+    demo,
+    exporting,
+    orders,
+    payments,
+    reconciling,
+    recover,
+    sandbox,
+    wallet,
+)
 from x402sms.cli.command import epilog
 from x402sms.cli.failures import Failure
 from x402sms.cli.output import Output
@@ -61,13 +74,14 @@ catalogue.register(app)
 orders.register(_group("orders", "Numbers bought or rented.", "x402sms orders create telegram GB"))
 account.register(_group("account", "The account behind the wallet.", "x402sms account balance"))
 wallet.register(_group("wallet", "The key that pays: make one, look at it.", "x402sms wallet new"))
-payments.register(
-    _group(
-        "payments",
-        "What the ledger on this machine says was paid. Costs nothing, needs no wallet.",
-        "x402sms payments list --state unknown",
-    )
+_payments = _group(
+    "payments",
+    "What the ledger on this machine says was paid, and what the chain says of it.",
+    "x402sms payments list --state unknown",
 )
+for _part in (payments, reconciling, cancelling, exporting):
+    _part.register(_payments)
+recover.register(app)
 sandbox.register(app)
 
 

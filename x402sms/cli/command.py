@@ -30,8 +30,12 @@ def command(
     show: Show[T],
     options: tuple[str, ...],
     itemised: bool = False,
+    status: Callable[[T], int] | None = None,
 ) -> Callable[[Callable[Concatenate[Run, P], T]], Callable[Concatenate[Run, P], T]]:
-    """Make a function a command of `app`. `itemised`: the receipt lists each payment."""
+    """Make a function a command of `app`. `itemised`: the receipt lists each payment.
+
+    `status` gives the exit status of a result, where it is not always 0.
+    """
 
     def register(
         function: Callable[Concatenate[Run, P], T],
@@ -39,9 +43,9 @@ def command(
         def call(**given: Any) -> None:
             out = Output(as_json=given.pop("as_json"))
             run = Run(Given(**{name: given.pop(name) for name in options}), out)
-            status = _execute(run, lambda: _untyped(function)(run, **given), show, itemised)
-            if status:
-                raise typer.Exit(status)
+            ended = _execute(run, lambda: _untyped(function)(run, **given), show, itemised, status)
+            if ended:
+                raise typer.Exit(ended)
 
         own = list(inspect.signature(function).parameters.values())[1:]
         taken = [
@@ -66,12 +70,19 @@ def _untyped(function: Callable[..., T]) -> Callable[..., T]:
     return function
 
 
-def _execute(run: Run, work: Callable[[], T], show: Show[T], itemised: bool) -> int:
+def _execute(
+    run: Run,
+    work: Callable[[], T],
+    show: Show[T],
+    itemised: bool,
+    status_of: Callable[[T], int] | None,
+) -> int:
     """The exit status. Whatever happened, what was paid for is told."""
     try:
-        run.out.result(work(), show)
-        status = 0
-    except KeyboardInterrupt:
+        result = work()
+        run.out.result(result, show)
+        status = 0 if status_of is None else status_of(result)
+    except (KeyboardInterrupt, typer.Abort):  # Ctrl-C at a question is an Abort
         status = _tell(run, interrupted(run.made))
     except BrokenPipeError:
         raise

@@ -35,6 +35,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
     errors.LedgerError: USAGE,
     errors.InsecureOrigin: USAGE,
     errors.SigningFailed: USAGE,
+    errors.CannotCancel: USAGE,  # nothing sent; it says what is missing, and where to send it
     errors.AlreadyPaid: USAGE,  # an --intent that was used before
     errors.IntentConflict: USAGE,
     errors.SpendLimitExceeded: LIMITS,
@@ -100,7 +101,7 @@ def describe(error: BaseException, made: Sequence[Payment] = ()) -> Failure:
         sentences.append("Nothing was paid")
     if isinstance(error, errors.APIError) and code == UNKNOWN:
         nonce = _payment_of(error).nonce
-        sentences.append(f"Its payment may have been taken: `x402sms payments show {nonce}`")
+        sentences.append(f"Its payment may have been taken: `x402sms payments reconcile {nonce}`")
     message = one_line(". ".join(sentence.rstrip(".") for sentence in sentences), 2000)
     trace = None
     if code == UNEXPECTED and not isinstance(error, errors.X402SMSError):
@@ -123,8 +124,8 @@ def stopped_while_paying(payment: Payment) -> errors.PaymentUnknown:
     return errors.PaymentUnknown(
         f"stopped while {format_usdc(payment.amount_atomic)} USDC for {payment.method} "
         f"{payment.url} was on its way: it may have been taken, and can settle until "
-        f"{utc(payment.valid_before)}. `x402sms payments show {payment.nonce}` has what to look "
-        "for on the chain",
+        f"{utc(payment.valid_before)}. `x402sms payments reconcile {payment.nonce}` finds out what "
+        "became of it",
         intent=payment.intent,
         amount=payment.amount,
         nonce=payment.nonce,

@@ -27,6 +27,13 @@ MaxPerCall = Annotated[
 RpcUrl = Annotated[
     str | None, typer.Option(metavar="URL", help="An RPC of the network; else X402SMS_RPC_URL.")
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
+PaymentArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="INTENT_OR_NONCE", help="An intent, a nonce, or a nonce as receipts show it."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 MaxPrice = Annotated[str | None, typer.Option(metavar="USD", help="Above this price, pay nothing.")]
@@ -76,6 +83,8 @@ SERVICE = ("base_url", "network", "ledger", "max_per_call")
 LEDGER = ("ledger",)
 WALLET = ("network",)
 CHAIN = ("network", "rpc_url")
+LEDGER_AND_CHAIN = ("network", "ledger", "rpc_url")
+EVERYTHING = (*SERVICE, "rpc_url")
 
 
 def parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:

@@ -1,14 +1,15 @@
-"""`x402sms payments ...`: the ledger, read on this machine. No wallet, no network, no cost."""
+"""`x402sms payments list|show`: the ledger, read here. No wallet, no network, no cost."""
 
 import re
 import time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from x402sms.cli.command import command
 from x402sms.cli.failures import utc
-from x402sms.cli.options import LEDGER
+from x402sms.cli.options import LEDGER, PaymentArgument
 from x402sms.cli.output import Output
 from x402sms.cli.receipts import path_of, payment_document, short
 from x402sms.cli.run import Run
@@ -16,7 +17,6 @@ from x402sms.errors import ConfigError
 
 if TYPE_CHECKING:
     from x402sms.ledger import Payment
-    from x402sms.protocol.networks import Network
 
 # A nonce as receipts write it, `0x12ab…89ef`, or its beginning.
 _PART_OF_NONCE = re.compile(r"(0x[0-9a-f]{4,63})(?:(?:…|\.\.\.)([0-9a-f]{4,60}))?", re.ASCII)
@@ -64,26 +64,23 @@ def list_payments(
     return [Row(payment) for payment in run.ledger.payments(state=wanted)]
 
 
-def show(
-    run: Run,
-    intent_or_nonce: Annotated[
-        str,
-        typer.Argument(
-            metavar="INTENT_OR_NONCE", help="An intent, a nonce, or a nonce as receipts show it."
-        ),
-    ],
-) -> list[Row]:
+def show(run: Run, intent_or_nonce: PaymentArgument) -> list[Row]:
     """Show a payment with all it takes to find it on the chain.
 
     With --json it is a list: an intent may have been used on two networks.
     """
+    return [Row(payment) for payment in find(run, intent_or_nonce)]
+
+
+def find(run: Run, intent_or_nonce: str) -> "list[Payment]":
+    """The payments that are meant, at least one. Raises ConfigError where there is none."""
     found = run.ledger.find(intent_or_nonce) or _by_part(run, intent_or_nonce)
     if not found:
         raise ConfigError(
             "no payment in this ledger has that intent or nonce: `x402sms payments list` shows "
             "all, and --ledger or X402SMS_LEDGER names another ledger"
         )
-    return [Row(payment) for payment in found]
+    return found
 
 
 def _by_part(run: Run, text: str) -> "list[Payment]":
@@ -133,6 +130,7 @@ def _show_one(out: Output, payment: "Payment") -> None:
             ("state", payment.state),
             ("because", payment.reason),
             ("amount", payment.amount),
+            ("reserved", _reserved(payment)),
             ("for", f"{payment.method} {payment.url}"),
             ("intent", payment.intent),
             ("made", utc(payment.created_at)),
@@ -142,24 +140,47 @@ def _show_one(out: Output, payment: "Payment") -> None:
             ("paid to", payment.pay_to),
             ("nonce", payment.nonce),
             ("valid before", f"{utc(payment.valid_before)} (Unix {payment.valid_before})"),
+            ("can settle until", _last_moment(payment)),
             ("transaction", payment.transaction),
-            ("chain asked", "yes" if payment.verified else "no: this rests on the server's word"),
+            ("verified", _verified(payment)),
+            ("brought", payment.delivered),
         )
     )
-    out.note(_meaning(payment, network))
+    out.note(_meaning(payment))
 
 
-def _meaning(payment: "Payment", network: "Network | None") -> str:
+def _verified(payment: "Payment") -> str | None:
+    if payment.state != "settled":
+        return None
+    return "by the chain" if payment.verified else "no"
+
+
+def _reserved(payment: "Payment") -> Decimal | None:
+    """What counts against the budgets, where that is not the amount."""
+    from x402sms.money import to_usdc
+
+    same = payment.reserved_atomic == payment.amount_atomic
+    return None if same else to_usdc(payment.reserved_atomic)
+
+
+def _last_moment(payment: "Payment") -> str | None:
+    """Where an earlier authorization of the purchase is valid for longer than the last."""
+    same = payment.settleable_until == payment.valid_before
+    return None if same else utc(payment.settleable_until)
+
+
+def _meaning(payment: "Payment") -> str:
     """What the state says of the money, and what to do next."""
+    check = f"`x402sms payments reconcile {payment.nonce}`"
+    if payment.state == "settled" and payment.verified:
+        return "Settled: the transaction shows it on the chain."
     if payment.state == "settled":
-        return "The server says it settled; the transaction shows it on the chain."
+        return f"Settled, on the server's word: set X402SMS_RPC_URL to have it checked by {check}."
     if payment.state == "void":
         return "Nothing was debited, and nothing can be any more."
-    where = "the chain" if network is None else network.title
-    look = (
-        f"Ask the USDC contract on {where} for authorizationState(payer, nonce): true means that "
-        "it is used"
-    )
-    if time.time() < payment.valid_before:
-        return f"It can settle until {utc(payment.valid_before)} and counts as spent. {look}."
-    return f"It can no longer settle, but may have. It counts as spent. {look}."
+    until = utc(payment.settleable_until)
+    if time.time() < payment.settleable_until:
+        return (
+            f"It can settle until {until} and counts as spent. {check} finds out what became of it."
+        )
+    return f"It could settle until {until}, and may have. It counts as spent. {check} finds out."

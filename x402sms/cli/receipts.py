@@ -47,8 +47,8 @@ def show_table(out: Output, payments: Sequence[Payment], *, error: bool = True) 
     out.table(COLUMNS, [_row(payment) for payment in payments], total=sums, error=error)
 
 
-def counted(payments: Sequence[Payment]) -> str:
-    return f"{len(payments)} call{'' if len(payments) == 1 else 's'}"
+def counted(payments: Sequence[object], what: str = "call") -> str:
+    return f"{len(payments)} {what}{'' if len(payments) == 1 else 's'}"
 
 
 def _row(payment: Payment) -> tuple[object, ...]:
@@ -74,27 +74,19 @@ def path_of(url: str) -> str:
 
 
 def payment_document(payment: Payment) -> dict[str, Any]:
-    """All that the ledger knows, for `--json`; moments as such."""
+    """All that the ledger knows, for `--json`: what an export has, and more; moments as such."""
+    from x402sms.export import row
+    from x402sms.money import to_usdc
+
     return {
-        "intent": payment.intent,
-        "method": payment.method,
-        "url": payment.url,
-        "amount": payment.amount,
-        "amount_atomic": payment.amount_atomic,
-        "network": payment.network,
+        **row(payment),
+        "reserved": to_usdc(payment.reserved_atomic),
         "usdc": payment.asset,
-        "payer": payment.payer,
-        "pay_to": payment.pay_to,
-        "nonce": payment.nonce,
         "valid_after": _moment(payment.valid_after),
-        "valid_before": _moment(payment.valid_before),
-        "state": payment.state,
-        "reason": payment.reason,
-        "transaction": payment.transaction,
-        "verified": payment.verified,
+        "settleable_until": _moment(payment.settleable_until),
         "dialect": payment.dialect,
-        "created_at": _moment(payment.created_at),
-        "updated_at": _moment(payment.updated_at),
+        "nonce_burnt": payment.nonce_burnt,
+        "delivered": payment.delivered,
     }
 
 

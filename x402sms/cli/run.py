@@ -9,10 +9,12 @@ from x402sms.cli.options import Given
 from x402sms.cli.output import Output
 
 if TYPE_CHECKING:
+    from x402sms.chain import Chain
     from x402sms.cli.watched import WatchedLedger
     from x402sms.client import Client
     from x402sms.config import Settings
     from x402sms.ledger import Payment
+    from x402sms.protocol.networks import Network
     from x402sms.wallet import Wallet
 
 
@@ -72,6 +74,24 @@ class Run:
             rpc_url=settings.rpc_url,
         )
 
+    @cached_property
+    def chain(self) -> Chain:
+        """Raises ConfigError where no RPC is named."""
+        from x402sms.chain import Chain
+        from x402sms.errors import ConfigError
+
+        settings = self.settings
+        if settings.rpc_url is None:
+            raise ConfigError(
+                f"this is read from the chain: name an RPC of {settings.network.title} with "
+                "X402SMS_RPC_URL or --rpc-url"
+            )
+        return Chain(settings.rpc_url, settings.network)
+
+    def chain_for(self, network: Network) -> Chain | None:
+        """None for another network than the one that is set: the RPC is of that one."""
+        return self.chain if network == self.settings.network else None
+
     @property
     def made(self) -> list[Payment]:
         """What this command promised so far, oldest first, whatever became of it."""
@@ -80,5 +100,7 @@ class Run:
     def close(self) -> None:
         if "client" in vars(self):
             self.client.close()
+        if "chain" in vars(self):
+            self.chain.close()
         if "ledger" in vars(self):
             self.ledger.close()

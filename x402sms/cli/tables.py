@@ -19,6 +19,9 @@ STYLES = {
     "reserved": "bold yellow",
     "refused": "red",
     "void": "dim",
+    "open": "bold yellow",
+    "unread": "bold yellow",
+    "contradicted": "red",
 }
 
 

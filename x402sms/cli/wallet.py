@@ -92,19 +92,10 @@ def show(run: Run) -> Shown:
 
 def balance(run: Run) -> OnChain:
     """Show the USDC that the wallet holds on the chain. Costs nothing, needs an RPC."""
-    settings = run.settings
-    if settings.rpc_url is None:
-        raise ConfigError(
-            f"the balance is read from the chain: name an RPC of {settings.network.title} with "
-            "X402SMS_RPC_URL or --rpc-url"
-        )
-    from x402sms.chain import Chain
     from x402sms.money import to_usdc
 
-    address = run.wallet.address
-    with Chain(settings.rpc_url, settings.network) as chain:
-        atomic = chain.balance(address)
-    return OnChain(address, settings.network.name, to_usdc(atomic))
+    chain, address = run.chain, run.wallet.address
+    return OnChain(address, chain.network.name, to_usdc(chain.balance(address)))
 
 
 def _default_path() -> Path:

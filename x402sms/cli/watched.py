@@ -7,6 +7,7 @@ the others too: those that were refused, lost, or interrupted with Ctrl-C.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from x402sms.ledger import Ledger, Payment
 from x402sms.limits import Budget
@@ -30,25 +31,24 @@ class WatchedLedger:
         self._made[attempt.authorization.nonce_hex] = Payment.reserved(attempt, now)
 
     def record(self, attempt: Attempt, outcome: Outcome, *, now: int) -> Payment:
-        payment = self._ledger.record(attempt, outcome, now=now)
-        self._made[payment.nonce] = payment
-        return payment
+        return self._noted(self._ledger.record(attempt, outcome, now=now))
 
     def get(self, *, network: str, payer: str, nonce: str) -> Payment | None:
         return self._ledger.get(network=network, payer=payer, nonce=nonce)
 
     def settle_from_chain(self, payment: Payment, found: OnChainSettled, *, now: int) -> Payment:
-        settled = self._ledger.settle_from_chain(payment, found, now=now)
-        self._made[settled.nonce] = settled
-        return settled
+        return self._noted(self._ledger.settle_from_chain(payment, found, now=now))
 
     def void(
         self, payment: Payment, reason: str, *, nonce_burnt: bool = False, now: int
     ) -> Payment:
-        return self._ledger.void(payment, reason, nonce_burnt=nonce_burnt, now=now)
+        voided = self._ledger.void(payment, reason, nonce_burnt=nonce_burnt, now=now)
+        return self._noted(voided)
 
     def note_delivered(self, *, network: str, payer: str, nonce: str, what: str) -> None:
         self._ledger.note_delivered(network=network, payer=payer, nonce=nonce, what=what)
+        if nonce in self._made:
+            self._made[nonce] = replace(self._made[nonce], delivered=what)
 
     def insert_settled(self, payment: Payment) -> bool:
         return self._ledger.insert_settled(payment)
@@ -64,3 +64,9 @@ class WatchedLedger:
 
     def close(self) -> None:
         self._ledger.close()
+
+    def _noted(self, payment: Payment) -> Payment:
+        """One that was not promised here (an answer that is replayed, say) costs nothing more."""
+        if payment.nonce in self._made:
+            self._made[payment.nonce] = payment
+        return payment
