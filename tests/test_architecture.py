@@ -17,7 +17,7 @@ PACKAGE = Path(x402sms.__file__).parent
 
 # Left never imports right; neighbours in one layer do not know each other.
 LAYERS = [
-    {"errors", "money", "text", "driver", "_version"},
+    {"errors", "money", "text", "driver", "steady", "_version"},
     {"protocol", "virtualsms"},
     {"limits"},
     {"wallet", "ledger", "chain"},
@@ -41,7 +41,7 @@ ONLY = {
 }
 DRIVEN_BY = {"transport", "reconcile", "client", "cli"}
 # purchase reads a request, exchange and base_client make the client's.
-HTTPX = {"transport", "client", "exchange", "base_client", "purchase"}
+HTTPX = {"transport", "client", "exchange", "base_client", "purchase", "steady"}
 WEB3 = {"chain", "reconcile", "sandbox"}
 FREE = {"sandbox", "cli", "mcp_server", "pytest_plugin"}
 NOT_PURE = {"httpx", "time", "random", "secrets", "os", "socket", "threading", "asyncio", "anyio"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar, assert_never
@@ -93,6 +94,7 @@ class Paying(Generic[TransportT]):
         )
         self._rpc_url = None if rpc_url is None else _http_url(rpc_url)
         self._chain = chain
+        self._chain_lock = threading.Lock()
         self._owns_chain = chain is None
         self._budgets = limits.budgets
         self._transport = self.make_transport() if transport is None else transport
@@ -122,6 +124,14 @@ class Paying(Generic[TransportT]):
             case _:
                 assert_never(effect)
 
+    def _reader(self) -> ChainReader:
+        with self._chain_lock:  # threads that come at once share one
+            if self._chain is None:
+                from x402sms.chain import Chain  # noqa: PLC0415  web3 takes a second to import
+
+                self._chain = Chain(str(self._rpc_url), self._payer.network)
+            return self._chain
+
     def _recall(self, effect: Recall) -> Stored | None:
         payment = self._payment(effect.nonce)
         if payment is None or payment.fingerprint == NOT_KNOWN:
@@ -140,12 +150,8 @@ class Paying(Generic[TransportT]):
             return None
         authorization = effect.attempt.authorization
         try:
-            if self._chain is None:
-                from x402sms.chain import Chain  # noqa: PLC0415  web3 takes a second to import
-
-                self._chain = Chain(str(self._rpc_url), self._payer.network)
             payment = self._payment(authorization.nonce)
-            return self._chain.look_up(
+            return self._reader().look_up(
                 authorization.payer,
                 authorization.nonce,
                 signed_at=authorization.valid_after if payment is None else payment.first_at,

@@ -9,12 +9,10 @@ exists only on the request it sends itself, so no redirect can carry it elsewher
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import anyio
-import anyio.to_thread
 import httpx
 
 from x402sms.driver import drive, drive_async
@@ -26,6 +24,7 @@ from x402sms.protocol.flow import pay
 from x402sms.protocol.types import Receipt
 from x402sms.protocol.wire import Headers
 from x402sms.purchase import EXTENSION, purchase_of
+from x402sms.steady import SteadyStream, in_thread
 from x402sms.wallet import Wallet
 
 # httpx raises these before a byte of the request has left.
@@ -61,13 +60,7 @@ class X402Transport(Paying[httpx.BaseTransport], httpx.BaseTransport):
     def _perform(self, effect: Effect, exchange: _Exchange) -> object:
         match effect:
             case Send():
-                if exchange.response is not None:
-                    exchange.response.close()
-                try:
-                    response = self._transport.handle_request(exchange.outgoing(effect))
-                except _NEVER_SENT as error:
-                    raise NeverSent from error
-                return exchange.received(response)
+                return exchange.received(self._send(effect, exchange))
             case ReadBody():
                 body = _Body()
                 for chunk in exchange.stream(httpx.SyncByteStream):
@@ -80,6 +73,14 @@ class X402Transport(Paying[httpx.BaseTransport], httpx.BaseTransport):
                 return None
             case _:
                 return exchange.noted(self.perform_here(effect))
+
+    def _send(self, effect: Send, exchange: _Exchange) -> httpx.Response:
+        if exchange.response is not None:
+            exchange.response.close()
+        try:
+            return self._transport.handle_request(exchange.outgoing(effect))
+        except _NEVER_SENT as error:
+            raise NeverSent from error
 
     def close(self) -> None:
         self._transport.close()
@@ -100,8 +101,7 @@ class AsyncX402Transport(Paying[httpx.AsyncBaseTransport], httpx.AsyncBaseTransp
             receipt = await drive_async(flow, lambda effect: self._perform(effect, exchange))
         except BaseException as error:  # noqa: BLE001  raised again, once nothing is left open
             if exchange.response is not None:
-                with anyio.CancelScope(shield=True):
-                    await exchange.response.aclose()
+                await exchange.response.aclose()
             self.tell(exchange.receipt)
             failure = exchange.for_the_caller(error)
             raise failure from failure.__cause__
@@ -111,13 +111,7 @@ class AsyncX402Transport(Paying[httpx.AsyncBaseTransport], httpx.AsyncBaseTransp
     async def _perform(self, effect: Effect, exchange: _Exchange) -> object:
         match effect:
             case Send():
-                if exchange.response is not None:
-                    await exchange.response.aclose()
-                try:
-                    response = await self._transport.handle_async_request(exchange.outgoing(effect))
-                except _NEVER_SENT as error:
-                    raise NeverSent from error
-                return exchange.received(response)
+                return exchange.received(await self._send(effect, exchange))
             case ReadBody():
                 body = _Body()
                 async for chunk in exchange.stream(httpx.AsyncByteStream):
@@ -133,7 +127,18 @@ class AsyncX402Transport(Paying[httpx.AsyncBaseTransport], httpx.AsyncBaseTransp
             case Sign() if type(self._wallet) is Wallet:
                 return self.perform_here(effect)  # 0.03 ms: cheaper than a thread
             case _:  # commits and foreign signers may block
-                return exchange.noted(await _in_thread(self.perform_here, effect))
+                return exchange.noted(await in_thread(self.perform_here, effect))
+
+    async def _send(self, effect: Send, exchange: _Exchange) -> httpx.Response:
+        if exchange.response is not None:
+            await exchange.response.aclose()
+        try:
+            response = await self._transport.handle_async_request(exchange.outgoing(effect))
+        except _NEVER_SENT as error:
+            raise NeverSent from error
+        if isinstance(response.stream, httpx.AsyncByteStream):
+            response.stream = SteadyStream(response.stream)
+        return response
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -230,10 +235,3 @@ class _Body:
 
     def content(self) -> bytes | None:
         return b"".join(self._chunks) if self._size <= MAX_BYTES else None
-
-
-async def _in_thread(function: Callable[[E], T], effect: E) -> T:
-    """Off the loop; once begun it is finished, whatever is cancelled meanwhile."""
-    with anyio.CancelScope(shield=True):
-        result = await anyio.to_thread.run_sync(function, effect)
-    return result  # noqa: RET504  mypy: a CancelScope might have swallowed the return
