@@ -15,7 +15,7 @@ import pytest
 
 from tests.parts.fixtures import LocalChain
 from tests.parts.official_server import OfficialServer
-from x402sms import Wallet
+from x402sms import Client, Wallet
 from x402sms.sandbox import RunningSandbox, SandboxConfig, running_sandbox
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +63,14 @@ def test_the_ten_lines_of_python() -> None:
     assert re.search(
         r"enter \+\d+\n\d{6} for 0\.\d+ USDC\n$", printed(block("python", "import Client"))
     )
+
+
+@pytest.mark.usefixtures("env")
+def test_the_line_with_an_intent_buys_once_however_often_it_is_run(sandbox: RunningSandbox) -> None:
+    with Client() as sms:
+        for _ in range(3):
+            printed(block("python", "signup-test-7"), sms=sms)
+    assert [payment["method"] for payment in sandbox.payments()] == ["POST"]
 
 
 def test_the_lines_for_any_other_api(
