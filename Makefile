@@ -44,7 +44,8 @@ node_modules/.package-lock.json: package.json package-lock.json
 	@command -v npm >/dev/null || { \
 	  echo "The tests settle on a local chain (anvil) with Circle's own USDC, which npm installs."; \
 	  echo "Install Node 20 or newer, with npm, and run this again."; exit 1; }
-	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	# Not `npm ci`: it wants the lock to list the binaries of every platform, and installs one.
+	npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(VENV)/.python:
