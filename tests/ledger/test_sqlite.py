@@ -18,7 +18,7 @@ import pytest
 
 from tests.ledger.parts import CAP_OF_FIVE, NOW, PAYER, attempt, open_at_once, reserve_many
 from x402sms.errors import LedgerError
-from x402sms.ledger import SQLiteLedger, sqlite
+from x402sms.ledger import SQLiteLedger, sqlite, sqlite_file
 from x402sms.protocol.networks import BASE
 from x402sms.protocol.types import Outcome, PaymentState
 
@@ -214,11 +214,11 @@ def test_the_write_ahead_log_is_asked_for_until_the_others_let_go(
 ) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("time.sleep", pauses.append)
-    sqlite._use_write_ahead_log(cast(sqlite3.Connection, Busy(3)))
+    sqlite_file.use_write_ahead_log(cast(sqlite3.Connection, Busy(3)))
     assert len(pauses) == 3
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", -1)
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", -1)
     with pytest.raises(sqlite3.OperationalError, match="locked"):
-        sqlite._use_write_ahead_log(cast(sqlite3.Connection, Busy(3)))
+        sqlite_file.use_write_ahead_log(cast(sqlite3.Connection, Busy(3)))
 
 
 def test_a_fork_while_another_thread_is_in_the_ledger_can_use_it(path: Path) -> None:
@@ -251,7 +251,7 @@ def test_a_ledger_that_stays_locked_is_an_error_and_nothing_is_written(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     SQLiteLedger(path).close()
-    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0)
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0)
     with SQLiteLedger(path) as ledger, contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerError, match="locked"):
@@ -351,7 +351,7 @@ def test_a_database_of_another_program_stays_byte_for_byte_as_it_is(tmp_path: Pa
 def newer_ledger(path: Path) -> None:
     SQLiteLedger(path).close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"PRAGMA user_version = {sqlite.SCHEMA_VERSION + 1}")
+        connection.execute(f"PRAGMA user_version = {sqlite_file.SCHEMA_VERSION + 1}")
 
 
 def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
@@ -374,7 +374,7 @@ def test_every_migration_is_there_and_ends_at_the_schema_we_know(path: Path) -> 
         owner = connection.execute("PRAGMA application_id").fetchone()
         strict = connection.execute("SELECT strict FROM pragma_table_list('payments')").fetchone()
     assert (version, owner, strict) == (
-        (sqlite.SCHEMA_VERSION,),
+        (sqlite_file.SCHEMA_VERSION,),
         (int.from_bytes(b"x402"),),
         (1,),
     )

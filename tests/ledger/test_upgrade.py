@@ -21,7 +21,7 @@ from tests.ledger.parts import NOW, PAYER, RECIPIENT, open_at_once
 from tests.protocol.lawful import wire
 from tests.protocol.parts import example_message, v1_entry, v2_entry
 from x402sms.errors import LedgerError, SpendLimitExceeded
-from x402sms.ledger import Payment, SQLiteLedger, sqlite
+from x402sms.ledger import Payment, SQLiteLedger, sqlite_file
 from x402sms.limits import Budget
 from x402sms.protocol.eip3009 import intent_nonce
 from x402sms.protocol.networks import BASE, BASE_SEPOLIA, Network
@@ -87,7 +87,7 @@ def make_old(path: Path) -> None:
     schema = resources.files("x402sms.ledger") / "migrations" / "sqlite_0001.sql"
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.executescript(schema.read_text(encoding="utf-8"))
-        connection.execute(f"PRAGMA application_id = {sqlite.APPLICATION_ID}")
+        connection.execute(f"PRAGMA application_id = {sqlite_file.APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 1")
         connection.execute("PRAGMA journal_mode = WAL")
         for row in OLD_ROWS.values():
@@ -126,7 +126,7 @@ def assert_survived(payment: Payment, row: dict[str, Any]) -> None:
 def test_every_row_of_the_schema_before_survives(path: Path) -> None:
     assert_upgraded(path)
     version, columns, rows = schema_of(path)
-    assert (version, rows) == (sqlite.SCHEMA_VERSION, len(ROWS))
+    assert (version, rows) == (sqlite_file.SCHEMA_VERSION, len(ROWS))
     assert "requirements" not in columns
     assert_upgraded(path)  # and once more, when there is nothing left to do
 
@@ -182,13 +182,13 @@ def test_an_upgrade_that_fails_leaves_the_schema_before(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = schema_of(path)
-    real = sqlite._migration
+    real = sqlite_file._migration
 
     def broken(number: int) -> list[str]:
         return [*real(number), "SELECT no_such_function()"]
 
     with monkeypatch.context() as patched:
-        patched.setattr(sqlite, "_migration", broken)
+        patched.setattr(sqlite_file, "_migration", broken)
         with pytest.raises(LedgerError, match="no such function"):
             SQLiteLedger(path)
     assert schema_of(path) == before
@@ -198,12 +198,12 @@ def test_an_upgrade_that_fails_leaves_the_schema_before(
 def test_a_process_that_dies_in_an_upgrade_leaves_the_schema_before(path: Path) -> None:
     program = """
 import os, sys
-from x402sms.ledger import SQLiteLedger, sqlite
-real = sqlite._migration
+from x402sms.ledger import SQLiteLedger, sqlite_file
+real = sqlite_file._migration
 def dies(number):
     yield from real(number)
     os._exit(9)
-sqlite._migration = dies
+sqlite_file._migration = dies
 SQLiteLedger(sys.argv[1])
 """
     before = schema_of(path)

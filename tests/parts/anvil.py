@@ -34,7 +34,7 @@ class PartMissing(RuntimeError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{path} is missing: run `make parts` (npm ci), which installs the real parts that "
+            f"{path} is missing: run `make parts` (npm), which installs the real parts that "
             "the tests run against"
         )
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from importlib import resources
 from pathlib import Path
 
 from x402sms.errors import LedgerError
 from x402sms.ledger.base import Payment, refuse_reuse
+from x402sms.ledger.sqlite_file import (
+    MEMORY,
+    PRIVATE,
+    complaint_about,
+    connect,
+    make_private,
+    migrate,
+    number,
+    roll_back,
+    use_write_ahead_log,
+)
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
-
-SCHEMA_VERSION = 2
-APPLICATION_ID = 0x78343032  # "x402": tells our files from other people's
-BUSY_SECONDS = 15
 
 _NAMES = [field.name for field in fields(Payment)]
 _COLUMNS = ", ".join(f'"{name}"' for name in _NAMES)
@@ -59,9 +64,6 @@ _VOID = """
 """
 _FOREVER = -1
 _NO_NONCE = ""
-_MEMORY = ":memory:"
-_PRIVATE = 0o600
-_MOMENT = 1 / 100  # seconds
 
 
 class SQLiteLedger:
@@ -70,7 +72,7 @@ class SQLiteLedger:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         location = os.fspath(path)
         # Absolute, so that a change of folder does not lead to another ledger.
-        self._path = location if location == _MEMORY else os.path.abspath(location)
+        self._path = location if location == MEMORY else os.path.abspath(location)
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._connection: sqlite3.Connection | None = None
@@ -225,18 +227,18 @@ class SQLiteLedger:
                 yield connection
                 connection.execute("COMMIT")
             except (sqlite3.Error, OSError) as error:
-                _roll_back(connection)
+                roll_back(connection)
                 raise self._failure(str(error)) from error
             except BaseException:
-                _roll_back(connection)
+                roll_back(connection)
                 raise
 
     def _open(self) -> sqlite3.Connection:
         if self._closed:
             raise self._failure("it was closed")
         if self._connection is None:
-            if self._path != _MEMORY:
-                _make_private_folder_and_file(Path(self._path))
+            if self._path != MEMORY:
+                make_private(Path(self._path))
             self._connection = self._connect()
             self._file = self._identity()
         elif self._file != self._identity():
@@ -244,24 +246,24 @@ class SQLiteLedger:
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        connection = _connection_to(self._path)
+        connection = connect(self._path)
         try:
-            if (complaint := _whose(connection)) is not None:
+            if (complaint := complaint_about(connection)) is not None:
                 raise self._failure(complaint)
-            if self._path != _MEMORY and os.stat(self._path).st_mode & 0o077:
+            if self._path != MEMORY and os.stat(self._path).st_mode & 0o077:
                 # Again: the files beside a database are made with the mode that it has.
                 connection.close()
-                os.chmod(self._path, _PRIVATE)
-                connection = _connection_to(self._path)
-            _migrate(connection)
-            _use_write_ahead_log(connection)
+                os.chmod(self._path, PRIVATE)
+                connection = connect(self._path)
+            migrate(connection)
+            use_write_ahead_log(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
     def _identity(self) -> tuple[int, int] | None:
-        if self._path == _MEMORY:
+        if self._path == MEMORY:
             return None
         try:
             status = os.stat(self._path)
@@ -276,7 +278,7 @@ class SQLiteLedger:
         self._lock = threading.Lock()
         _PARENTS.append(self._connection)
         self._connection = None
-        if self._path == _MEMORY:
+        if self._path == MEMORY:
             self._closed = True  # it was the parent's memory
 
     def _failure(self, why: str) -> LedgerError:
@@ -289,78 +291,6 @@ class SQLiteLedger:
 
 # Kept so that they are not collected: closing them here would drop the parent's locks.
 _PARENTS: list[sqlite3.Connection | None] = []
-
-
-def _connection_to(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-
-
-def _make_private_folder_and_file(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        # Only ever a new file: closing any descriptor of a database that this process has open
-        # would drop all the locks it holds on it (POSIX).
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE))
-    except FileExistsError:
-        if path.is_dir():
-            raise IsADirectoryError(f"{path} is a directory") from None
-
-
-def _whose(connection: sqlite3.Connection) -> str | None:
-    """What keeps this file from being our ledger, found out without changing it."""
-    connection.execute("BEGIN")  # one moment: another process may be making the ledger right now
-    tables = _number(connection, "SELECT count(*) FROM sqlite_schema")
-    owner = _number(connection, "PRAGMA application_id")
-    version = _number(connection, "PRAGMA user_version")
-    connection.execute("COMMIT")
-    if owner not in (0, APPLICATION_ID) or (owner == 0 and tables):
-        return "it is a database of another program, not a ledger of x402sms"
-    if version > SCHEMA_VERSION:
-        return (
-            f"it was written by a newer x402sms (schema {version}, this one knows {SCHEMA_VERSION})"
-        )
-    return None
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema up to date. Whoever comes second finds it done."""
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-    connection.execute("BEGIN IMMEDIATE")
-    for number in range(_number(connection, "PRAGMA user_version") + 1, SCHEMA_VERSION + 1):
-        for statement in _migration(number):
-            connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    connection.execute("COMMIT")
-
-
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Kept by the file once set. This pragma alone does not wait for the others by itself."""
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_MOMENT)
-        else:
-            return
-
-
-def _migration(number: int) -> list[str]:
-    """The statements of a migration; `executescript` would commit the transaction around it."""
-    name = f"sqlite_{number:04d}.sql"
-    text = (resources.files("x402sms.ledger") / "migrations" / name).read_text(encoding="utf-8")
-    statements, rest = [], ""
-    for line in text.splitlines(keepends=True):
-        rest += line
-        if sqlite3.complete_statement(rest):
-            statements.append(rest)
-            rest = ""
-    return statements
 
 
 def _promised_again(payment: Payment, earlier: Payment) -> Payment:
@@ -396,8 +326,8 @@ def _spent(
     """What counts since then, but for the payment with the key's own nonce."""
     network, payer, nonce = key
     if pay_to is None:
-        return _number(connection, _SPENT, (network, payer, after, nonce))
-    return _number(
+        return number(connection, _SPENT, (network, payer, after, nonce))
+    return number(
         connection,
         f"{_SPENT} AND (pay_to = ? OR instr(other_recipients, ?) > 0)",
         (network, payer, after, nonce, pay_to, pay_to),
@@ -406,7 +336,7 @@ def _spent(
 
 def _never_backwards(connection: sqlite3.Connection, now: int) -> int:
     """A clock set back must not let yesterday's spending out of today's window."""
-    return max(now, _number(connection, "SELECT coalesce(max(created_at), 0) FROM payments"))
+    return max(now, number(connection, "SELECT coalesce(max(created_at), 0) FROM payments"))
 
 
 def _key(payment: Payment) -> tuple[str, str, str]:
@@ -428,16 +358,3 @@ def _payment(row: sqlite3.Row) -> Payment:
 def _first(rows: Iterator[sqlite3.Row]) -> Payment | None:
     row = next(rows, None)
     return None if row is None else _payment(row)
-
-
-def _number(
-    connection: sqlite3.Connection, statement: str, parameters: tuple[object, ...] = ()
-) -> int:
-    return int(connection.execute(statement, parameters).fetchone()[0])
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    try:
-        connection.execute("ROLLBACK")
-    except sqlite3.Error:  # the transaction had ended already; the first error is the one to tell
-        pass

@@ -1,0 +1,102 @@
+"""The ledger's file: private, ours, of the schema that this code knows."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from importlib import resources
+from pathlib import Path
+
+SCHEMA_VERSION = 2
+APPLICATION_ID = 0x78343032  # "x402": tells our files from other people's
+BUSY_SECONDS = 15
+MEMORY = ":memory:"
+PRIVATE = 0o600
+_MOMENT = 1 / 100  # seconds
+
+
+def connect(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+
+
+def make_private(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        # Only ever a new file: closing any descriptor of a database that this process has open
+        # would drop all the locks it holds on it (POSIX).
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
+    except FileExistsError:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a directory") from None
+
+
+def complaint_about(connection: sqlite3.Connection) -> str | None:
+    """What keeps this file from being our ledger, found out without changing it."""
+    connection.execute("BEGIN")  # one moment: another process may be making the ledger right now
+    tables = number(connection, "SELECT count(*) FROM sqlite_schema")
+    owner = number(connection, "PRAGMA application_id")
+    version = number(connection, "PRAGMA user_version")
+    connection.execute("COMMIT")
+    if owner not in (0, APPLICATION_ID) or (owner == 0 and tables):
+        return "it is a database of another program, not a ledger of x402sms"
+    if version > SCHEMA_VERSION:
+        return (
+            f"it was written by a newer x402sms (schema {version}, this one knows {SCHEMA_VERSION})"
+        )
+    return None
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema up to date. Whoever comes second finds it done."""
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    connection.execute("BEGIN IMMEDIATE")
+    version = number(connection, "PRAGMA user_version")
+    for upgrade in range(version + 1, SCHEMA_VERSION + 1):
+        for statement in _migration(upgrade):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+
+
+def use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Kept by the file once set. This pragma alone does not wait for the others by itself."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_MOMENT)
+        else:
+            return
+
+
+def _migration(version: int) -> list[str]:
+    """The statements of a migration; `executescript` would commit the transaction around it."""
+    name = f"sqlite_{version:04d}.sql"
+    text = (resources.files("x402sms.ledger") / "migrations" / name).read_text(encoding="utf-8")
+    statements, rest = [], ""
+    for line in text.splitlines(keepends=True):
+        rest += line
+        if sqlite3.complete_statement(rest):
+            statements.append(rest)
+            rest = ""
+    return statements
+
+
+def number(
+    connection: sqlite3.Connection, statement: str, parameters: tuple[object, ...] = ()
+) -> int:
+    return int(connection.execute(statement, parameters).fetchone()[0])
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute("ROLLBACK")
+    except sqlite3.Error:  # the transaction had ended already; the first error is the one to tell
+        pass
