@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from eth_account import Account
 
 from tests.buyer import COLOURS, Colour
 from tests.facade import facade
@@ -217,6 +218,34 @@ def test_an_empty_wallet_is_told_so(colour: Colour, sandbox: RunningSandbox) -> 
     ):
         sms.account.balance()
     assert paid_for(sandbox, wallet) == {}
+
+
+def test_a_signer_whose_address_is_written_otherwise_sees_its_payments(
+    colour: Colour, sandbox: RunningSandbox
+) -> None:
+    account = Account.create()
+
+    class LowerCase:
+        address = account.address.lower()
+
+        def sign_typed_data(self, *parts: Any) -> Any:
+            return account.sign_typed_data(*parts)
+
+    sandbox.fund(account.address, FUNDED)
+    options = settings(sandbox, Wallet.generate()) | {"wallet": LowerCase()}
+    with facade(colour, **options) as sms, sms.meter() as meter:
+        sms.account.balance()
+        assert sms.payments.spent() == meter.total == Decimal("0.001")
+        assert len(sms.payments.list()) == 1
+
+
+def test_a_replayed_purchase_is_metered_once(sms: Any) -> None:
+    offer = sms.services.cheapest("telegram")
+    buying = ("telegram", offer.country)
+    order = sms.orders.create(*buying, intent="sign-up 7")
+    with sms.meter() as meter:
+        assert sms.orders.create(*buying, intent="sign-up 7").order_id == order.order_id
+    assert (meter.total, sms.last_receipt.intent) == (0, "sign-up 7")
 
 
 # Errors, each from the sandbox itself

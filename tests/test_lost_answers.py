@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
 from tests.buyer import COLOURS, Colour
 from tests.facade import facade
 from tests.losing import Losing, Loss
-from x402sms import PaymentState, Wallet
-from x402sms.errors import PaymentUnknown, UnreadableResponse
+from x402sms import AsyncClient, PaymentState, Wallet
+from x402sms.errors import LedgerError, PaymentUnknown, UnreadableResponse
+from x402sms.ledger import SQLiteLedger
 from x402sms.sandbox import RunningSandbox, SandboxConfig, running_sandbox
+from x402sms.virtualsms.models import OrderStatus
+from x402sms.virtualsms.verification import Event, Waiting
 
 
 @pytest.fixture(params=COLOURS)
@@ -150,7 +156,94 @@ def test_the_job_finds_its_number_as_well(
     assert paid_orders(sandbox, wallet) == [code.order.order_id]
 
 
-def test_a_lost_look_leaves_the_first_error_standing(
+def test_a_look_that_fails_too_leaves_the_first_error_standing(
+    colour: Colour, sandbox: RunningSandbox, wallet: Wallet
+) -> None:
+    """Else a caller would be told that nothing was paid, and buy again."""
+
+    class GoneAfterwards(Losing):
+        def _check(self, request: httpx.Request) -> None:
+            if self.lost and request.method == "GET":
+                raise httpx.ConnectError("refused")
+
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            self._check(request)
+            return super().handle_request(request)
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            self._check(request)
+            return await super().handle_async_request(request)
+
+    inner = GoneAfterwards(orders_are("drop")._loses)
+    with (
+        facade(colour, **settings(sandbox, wallet, inner)) as sms,
+        pytest.raises(PaymentUnknown, match="'sign-up 7'") as caught,
+    ):
+        sms.orders.create("telegram", "HR", intent="sign-up 7")
+    assert "looking for the order in GET /orders failed" in str(caught.value.__notes__)
+    assert len(paid_orders(sandbox, wallet)) == 1
+
+
+def test_a_note_that_cannot_be_written_does_not_cost_the_order(
+    colour: Colour, sandbox: RunningSandbox, wallet: Wallet, caplog: pytest.LogCaptureFixture
+) -> None:
+    class NoNotes(SQLiteLedger):
+        def note_delivered(self, **_: Any) -> bool:
+            raise LedgerError("the disk is full")
+
+    options = settings(sandbox, wallet, Losing(lambda _: None))
+    with facade(colour, **options | {"ledger": NoNotes(":memory:")}) as sms:
+        order = sms.orders.create("telegram", "HR")
+    assert paid_orders(sandbox, wallet) == [order.order_id]
+    assert order.order_id in caplog.text
+
+
+def test_an_intent_that_has_its_order_keeps_it(
+    colour: Colour, sandbox: RunningSandbox, wallet: Wallet
+) -> None:
+    """Another machine bought the same meanwhile, and the answer to our retry is lost."""
+    inner = orders_are("drop", times=0)
+    options = settings(sandbox, wallet, inner)
+    with facade(colour, **options) as sms:
+        first = sms.orders.create("telegram", "HR", intent="sign-up 7")
+        with facade(colour, **options | {"transport": Losing(lambda _: None)}) as elsewhere:
+            elsewhere.orders.create("telegram", "HR")
+        inner._loses = orders_are("drop")._loses
+        again = sms.orders.create("telegram", "HR", intent="sign-up 7")
+    assert again.order_id == first.order_id
+
+
+def test_buyers_at_once_on_one_ledger_get_an_order_each(
+    sandbox: RunningSandbox, wallet: Wallet, tmp_path: Path
+) -> None:
+    options = settings(sandbox, wallet, orders_are("drop"))
+    options["ledger"] = str(tmp_path / "shared.db")
+    with facade("sync", **options) as sms, ThreadPoolExecutor(6) as pool:
+        orders = [pool.submit(sms.orders.create, "telegram", "HR") for _ in range(12)]
+        got = {order.result().order_id for order in orders}
+    assert got == set(paid_orders(sandbox, wallet))
+    assert len(got) == 12
+
+
+@pytest.mark.anyio
+async def test_a_job_in_a_cancel_scope_that_ends_cancels_its_order(
+    sandbox: RunningSandbox, wallet: Wallet
+) -> None:
+    """Such a scope cancels again at every await, unlike `Task.cancel()`."""
+    options = settings(sandbox, wallet, Losing(lambda _: None))
+    async with AsyncClient(**options) as sms:
+        with anyio.CancelScope() as scope:
+
+            def waiting(event: Event) -> None:
+                if isinstance(event, Waiting):
+                    scope.cancel()
+
+            await sms.receive_code("telegram", max_price="1", on_event=waiting)
+        orders = [order async for order in sms.orders.list()]
+    assert [order.status for order in orders] == [OrderStatus.CANCELLED]
+
+
+def test_any_other_lost_answer_says_what_was_paid(
     colour: Colour, sandbox: RunningSandbox, wallet: Wallet
 ) -> None:
     inner = Losing(lambda request: "truncate")

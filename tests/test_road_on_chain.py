@@ -44,10 +44,13 @@ def test_a_code_is_bought_with_usdc(
                 network="base-sepolia",
                 base_url=sandbox.url,
                 ledger=":memory:",
+                rpc_url=sepolia.rpc_url,
             ) as sms,
             sms.meter() as meter,
         ):
             code = sms.receive_code("telegram", max_price="0.50", on_event=deliver)
+            assert all(receipt.verified for receipt in meter.receipts)
+            assert sms.payments.reconcile().findings == ()  # the chain has shown them all
         assert code.code == "730114"
         spent = parse_usdc(meter.total)
         assert sepolia.usdc.balance(wallet.address) == parse_usdc("1") - spent

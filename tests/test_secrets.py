@@ -13,8 +13,8 @@ import pytest
 
 from tests.buyer import COLOURS, Colour
 from tests.facade import facade
-from x402sms import Wallet
-from x402sms.errors import NoCodeReceived, OrderNotFound, SpendLimitExceeded
+from x402sms import Client, Wallet
+from x402sms.errors import NoCodeReceived, OrderNotFound, SpendLimitExceeded, X402SMSError
 from x402sms.sandbox import RunningSandbox, SandboxConfig, running_sandbox
 from x402sms.virtualsms.verification import Bought
 
@@ -116,3 +116,33 @@ def test_a_bad_key_is_refused_without_being_shown(key: str) -> None:
 def test_a_wallet_is_not_pickled() -> None:
     with pytest.raises(TypeError, match="stays in this process"):
         pickle.dumps(Wallet.generate())
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"X402SMS_MAX_PER_DAY": "abc"},
+        {"X402SMS_NETWORK": "mainnet"},
+        {"X402SMS_BASE_URL": "x"},
+        {"X402SMS_LEDGER": "/dev/null/x.db"},
+    ],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_a_setting_that_is_wrong_does_not_show_the_key(
+    setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"X402SMS_PRIVATE_KEY": KEY, **setting}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(X402SMSError) as caught:
+        Client()
+    whole = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    ours = [frame for frame in whole.stack if "tests" not in frame.filename]
+    assert ours
+    assert all(KEY not in str(frame.locals) for frame in ours)
+
+
+def test_the_key_of_an_rpc_is_not_in_the_repr_of_the_settings() -> None:
+    with Client(
+        Wallet.generate(), ledger=":memory:", rpc_url="https://rpc.example/v2/SECRET"
+    ) as sms:
+        assert "SECRET" not in repr(sms.settings)

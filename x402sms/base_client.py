@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 
 from x402sms.config import Settings, environment, load_settings
+from x402sms.errors import LedgerError
 from x402sms.ledger import Ledger, Payment, open_ledger
 from x402sms.limits import Amount, SpendLimits
 from x402sms.protocol.keccak import checksum_address
@@ -23,6 +25,8 @@ from x402sms.resources import Payments
 from x402sms.virtualsms.calls import Call
 from x402sms.virtualsms.models import Order
 from x402sms.wallet import Signer, Wallet
+
+logger = logging.getLogger("x402sms")
 
 
 class Meter:
@@ -61,16 +65,16 @@ class BaseClient:
         rpc_url: str | None,
         on_payment: Callable[[Receipt], None] | None,
     ) -> None:
-        env = environment()
+        # Nowhere a name for the environment: a traceback that shows locals would show the key.
         self.settings: Settings = load_settings(
-            env,
+            environment(),
             network=network,
             base_url=base_url,
             limits=limits,
             ledger=os.fspath(ledger) if isinstance(ledger, str | os.PathLike) else None,
             rpc_url=rpc_url,
         )
-        self.wallet: Signer = Wallet.from_env(env) if wallet is None else wallet
+        self.wallet: Signer = Wallet.from_env(environment()) if wallet is None else wallet
         self._owns_ledger = ledger is None or isinstance(ledger, str | os.PathLike)
         self.ledger: Ledger = (
             open_ledger(self.settings.ledger)
@@ -108,26 +112,35 @@ class BaseClient:
         return self.ledger.get(network=network, payer=payer, nonce=nonce)
 
     def _match(self, payment: Payment, orders: list[Order]) -> Order | None:
-        """The order that the payment bought, among those that no other payment is known to have."""
-        taken = delivered_orders(self.ledger.payments())
-        order = match([payment], orders, taken, self.fingerprint).get(payment.nonce)
-        if order is None:
-            return None
-        receipt = replace(
-            payment.receipt(), reason=f"the answer was lost; found {order.order_id} in GET /orders"
-        )
-        self._delivered(receipt, order)
-        self.last_receipt = receipt
+        """The order that the payment bought, among those that no other payment has."""
+        order = self._claimed(payment, [order for order in orders if not order.is_final])
+        if order is not None:
+            found = f"the answer was lost; found {order.order_id} in GET /orders"
+            self.last_receipt = replace(payment.receipt(), reason=found)
         return order
 
+    def _claimed(self, payment: Payment, orders: list[Order]) -> Order | None:
+        if payment.delivered is not None:
+            return next((each for each in orders if each.order_id == payment.delivered), None)
+        taken = delivered_orders(self.ledger.payments())
+        while order := match([payment], orders, taken, self.fingerprint).get(payment.nonce):
+            if self._note_delivered(payment.payer, payment.nonce, order):
+                return order
+            taken.add(order.order_id)  # somebody else was quicker
+        return None
+
     def _delivered(self, receipt: Receipt | None, order: Order) -> None:
+        """Write down which order a payment brought: a note that must not cost the order."""
         if receipt is None:
             return
-        self.ledger.note_delivered(
-            network=self.settings.network.caip2,
-            payer=receipt.payer,
-            nonce=receipt.nonce,
-            what=order.order_id,
+        try:
+            self._note_delivered(receipt.payer, receipt.nonce, order)
+        except LedgerError:
+            logger.exception("the ledger does not know that %s was delivered", order.order_id)
+
+    def _note_delivered(self, payer: str, nonce: str, order: Order) -> bool:
+        return self.ledger.note_delivered(
+            network=self.settings.network.caip2, payer=payer, nonce=nonce, what=order.order_id
         )
 
     def fingerprint(self, call: Call[Order]) -> str:
@@ -141,7 +154,8 @@ class BaseClient:
         raise NotImplementedError
 
     def _ledger_view(self) -> Payments:
-        return Payments(self.ledger, self.settings.network, self.wallet.address)
+        payer = checksum_address(self.wallet.address)
+        return Payments(self.ledger, self.settings.network, payer, self.settings.rpc_url)
 
     def _close_ledger(self) -> None:
         if self._owns_ledger:

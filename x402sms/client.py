@@ -11,17 +11,17 @@ import os
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from itertools import takewhile
 from types import TracebackType
 from typing import Any, Self, TypeVar, assert_never
 
 import anyio
-import anyio.to_thread
 import httpx
 
 from x402sms.base_client import BaseClient
 from x402sms.driver import drive, drive_async
-from x402sms.errors import AlreadyPaid, PaymentUnknown, UnreadableResponse
+from x402sms.errors import AlreadyPaid, PaymentUnknown, UnreadableResponse, X402SMSError
 from x402sms.exchange import (
     READ_TRIES,
     cut_short,
@@ -47,6 +47,7 @@ from x402sms.resources import (
     Orders,
     Services,
 )
+from x402sms.steady import in_thread
 from x402sms.transport import AsyncX402Transport, X402Transport
 from x402sms.virtualsms.calls import Call
 from x402sms.virtualsms.models import Order
@@ -146,15 +147,23 @@ class Client(BaseClient):
             response = self._answer(request)
             order = result_of(call, response)
         except LOST as error:
-            payment = self._payment_of(error)
-            if payment is None:
-                raise
-            found = self._match(payment, self._orders_since(since([payment])))
+            found = self._found_instead(error)
             if found is None:
                 raise
             return found
         self._delivered(receipt_of(response), order)
         return order
+
+    def _found_instead(self, lost: Exception) -> Order | None:
+        """The order whose answer was lost. What goes wrong in looking is a note to that error."""
+        try:
+            payment = self._payment_of(lost)
+            if payment is None:
+                return None
+            return self._match(payment, self._orders_since(since([payment])))
+        except X402SMSError as error:
+            lost.add_note(f"looking for the order in GET /orders failed: {error}")
+            return None
 
     def _orders_since(self, earliest: datetime) -> list[Order]:
         return list(takewhile(lambda order: not_older(order, earliest), self.orders.list()))
@@ -174,6 +183,7 @@ class Client(BaseClient):
                     raise cut_short(response, error) from error
             finally:
                 response.close()
+        self.last_receipt = receipt_of(response) or self.last_receipt
         return response
 
     def receive_code(
@@ -189,6 +199,8 @@ class Client(BaseClient):
     ) -> Code:
         """Buy the cheapest number under `max_price` (USDC), wait for its SMS, confirm.
 
+        Nothing dearer is signed, for the number or for any of the small calls around it.
+
         `on_number` gets the number, to be typed in where the code is wanted; `on_event` all that
         happens. Whatever goes wrong after the purchase, the order is cancelled for its refund.
 
@@ -200,7 +212,7 @@ class Client(BaseClient):
         def perform(effect: Effect) -> object:
             match effect:
                 case Make():
-                    return self.call(effect.call)
+                    return self.call(effect.call, max_price=ceiling)
                 case Buy():
                     return self.create_order(
                         effect.call, intent=effect.intent, max_price=effect.max_price
@@ -303,16 +315,24 @@ class AsyncClient(BaseClient):
             response = await self._answer(request)
             order = result_of(call, response)
         except LOST as error:
-            payment = await anyio.to_thread.run_sync(self._payment_of, error)
-            if payment is None:
-                raise
-            orders = await self._orders_since(since([payment]))
-            found = await anyio.to_thread.run_sync(self._match, payment, orders)
+            found = await self._found_instead(error)
             if found is None:
                 raise
             return found
-        await anyio.to_thread.run_sync(self._delivered, receipt_of(response), order)
+        await in_thread(partial(self._delivered, receipt_of(response)), order)
         return order
+
+    async def _found_instead(self, lost: Exception) -> Order | None:
+        """The order whose answer was lost. What goes wrong in looking is a note to that error."""
+        try:
+            payment = await in_thread(self._payment_of, lost)
+            if payment is None:
+                return None
+            orders = await self._orders_since(since([payment]))
+            return await in_thread(partial(self._match, payment), orders)
+        except X402SMSError as error:
+            lost.add_note(f"looking for the order in GET /orders failed: {error}")
+            return None
 
     async def _orders_since(self, earliest: datetime) -> list[Order]:
         orders: list[Order] = []
@@ -337,6 +357,7 @@ class AsyncClient(BaseClient):
                     raise cut_short(response, error) from error
             finally:
                 await response.aclose()
+        self.last_receipt = receipt_of(response) or self.last_receipt
         return response
 
     async def receive_code(
@@ -353,10 +374,26 @@ class AsyncClient(BaseClient):
         """`Client.receive_code`, to be awaited. A task that is cancelled cancels the order."""
         watch = _watch(on_number, on_event)
 
+        ceiling = to_usdc(parse_usdc(max_price))
+        stopped = False
+
         async def perform(effect: Effect) -> object:
+            # Once cancelled, the order is still to be cancelled: what is left is shielded, since
+            # a cancel scope would cancel each of its calls again.
+            nonlocal stopped
+            result: object = None
+            with anyio.CancelScope(shield=stopped):
+                try:
+                    result = await do(effect)
+                except anyio.get_cancelled_exc_class():
+                    stopped = True
+                    raise
+            return result
+
+        async def do(effect: Effect) -> object:
             match effect:
                 case Make():
-                    return await self.call(effect.call)
+                    return await self.call(effect.call, max_price=ceiling)
                 case Buy():
                     return await self.create_order(
                         effect.call, intent=effect.intent, max_price=effect.max_price
@@ -371,7 +408,6 @@ class AsyncClient(BaseClient):
                     assert_never(effect)
             return None
 
-        ceiling = to_usdc(parse_usdc(max_price))
         job = receive_code(
             service, max_price=ceiling, country=country, timeout=timeout, intent=intent
         )

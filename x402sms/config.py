@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,9 @@ from x402sms.limits import SpendLimits
 from x402sms.protocol.networks import BASE, BASE_SEPOLIA, Network, get_network
 
 PREFIX = "X402SMS_"
+
+# Not settings, and in no frame of this module: a traceback that shows locals must not show them.
+SECRETS = frozenset({"X402SMS_PRIVATE_KEY", "X402SMS_KEYSTORE_PASSWORD", "X402SMS_API_KEY"})
 
 # The vendor's hosts, as its reference names them: production on Base, staging on Base Sepolia.
 BASE_URLS = {
@@ -38,7 +41,7 @@ class Settings:
     base_url: str
     limits: SpendLimits
     ledger: str | None
-    rpc_url: str | None
+    rpc_url: str | None = field(repr=False)  # its path is often a key
 
 
 def environment() -> dict[str, str]:
@@ -61,6 +64,7 @@ def load_settings(
     rpc_url: str | None = None,
 ) -> Settings:
     """Settings from arguments (None: not given) and `environment()`. Raises ConfigError."""
+    env = {name: value for name, value in env.items() if name not in SECRETS}
     chosen = get_network(network or env.get("X402SMS_NETWORK") or BASE)
     return Settings(
         network=chosen,

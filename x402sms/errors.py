@@ -6,7 +6,7 @@
     ├── LedgerError                the ledger could not be read or written; nothing was signed
     ├── ChainUnreadable            the chain could not be asked; never "not settled"
     ├── CannotCancel               no cancellation was sent, mostly for want of ETH for the gas
-    ├── HostNotReachable           no connection could be made; nothing was sent
+    ├── HostNotReachable           no answer to a request without a payment; nothing was signed
     ├── PaymentError               about money: carries intent, amount, nonce, valid_before
     │   ├── ChallengeError         the 402 is malformed or breaks a bound; nothing was signed
     │   ├── InsecureOrigin         plain http:// to another machine; nothing was signed
@@ -89,7 +89,7 @@ class CannotCancel(X402SMSError):
 
 
 class HostNotReachable(X402SMSError):
-    """No connection to `host` could be made. Nothing was sent, nothing was signed."""
+    """`host` gave no answer to a request that carried no payment. Nothing was signed for it."""
 
     def __init__(self, message: str, *, host: str) -> None:
         super().__init__(message)

@@ -5,17 +5,20 @@ Shapes, units and errors stand with the calls themselves, in `virtualsms/calls.p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Protocol, TypeVar
 
 import anyio.to_thread
 
+from x402sms.errors import ConfigError
 from x402sms.ledger import Ledger, Payment
 from x402sms.limits import Amount
 from x402sms.money import to_usdc
 from x402sms.protocol.networks import Network
 from x402sms.protocol.types import PaymentState
+from x402sms.reconcile import Report, reconcile
 from x402sms.virtualsms import calls
 from x402sms.virtualsms.calls import Call
 from x402sms.virtualsms.models import (
@@ -271,23 +274,38 @@ class AsyncOrders(_AsyncResource):
 class Payments:
     """The ledger's view of what this wallet promised on this network. Costs nothing to ask."""
 
-    def __init__(self, ledger: Ledger, network: Network, payer: str) -> None:
+    def __init__(
+        self, ledger: Ledger, network: Network, payer: str, rpc_url: str | None = None
+    ) -> None:
         self._ledger = ledger
         self._network = network
         self._payer = payer
+        self._rpc_url = rpc_url
 
     def list(self, *, since: int = 0, state: PaymentState | None = None) -> list[Payment]:
         """Newest first; `since` in Unix seconds."""
-        return [
-            payment
-            for payment in self._ledger.payments(since=since, state=state)
-            if (payment.network, payment.payer) == (self._network.caip2, self._payer)
-        ]
+        return _of(self._network, self._payer, self._ledger.payments(since=since, state=state))
 
     def get(self, intent_or_nonce: str) -> Payment | None:
         """The payment of an intent or with a nonce, None where there is none."""
-        found = self._ledger.find(intent_or_nonce)
+        found = _of(self._network, self._payer, self._ledger.find(intent_or_nonce))
         return found[0] if found else None
+
+    def reconcile(self) -> Report:
+        """Settle or void by proof what is open; the report says why the rest is not.
+
+        Of this network, whoever paid. Raises ConfigError where no RPC is configured, LedgerError.
+        """
+        if self._rpc_url is None:
+            raise ConfigError("to reconcile, name an RPC: X402SMS_RPC_URL, or rpc_url=")
+        from x402sms.chain import Chain  # noqa: PLC0415  web3 takes a second to import
+
+        with Chain(self._rpc_url, self._network) as chain:
+            return reconcile(
+                self._ledger,
+                lambda network: chain if network is self._network else None,
+                now=int(time.time()),
+            )
 
     def spent(self, *, since: int = 0) -> Decimal:
         """USDC promised from `since` (Unix seconds) on and not void."""
@@ -308,8 +326,16 @@ class AsyncPayments:
     async def get(self, intent_or_nonce: str) -> Payment | None:
         return await anyio.to_thread.run_sync(lambda: self._payments.get(intent_or_nonce))
 
+    async def reconcile(self) -> Report:
+        return await anyio.to_thread.run_sync(self._payments.reconcile)
+
     async def spent(self, *, since: int = 0) -> Decimal:
         return await anyio.to_thread.run_sync(lambda: self._payments.spent(since=since))
+
+
+def _of(network: Network, payer: str, payments: Iterable[Payment]) -> list[Payment]:
+    own = (network.caip2, payer)
+    return [payment for payment in payments if (payment.network, payment.payer) == own]
 
 
 def _search(services: tuple[Service, ...], text: str) -> tuple[Service, ...]:

@@ -35,7 +35,6 @@ _NEVER_SENT = (
     httpx.UnsupportedProtocol,
 )
 
-E = TypeVar("E")
 T = TypeVar("T")
 
 
@@ -54,7 +53,7 @@ class X402Transport(Paying[httpx.BaseTransport], httpx.BaseTransport):
             self.tell(exchange.receipt)
             failure = exchange.for_the_caller(error)
             raise failure from failure.__cause__
-        self.tell(receipt)
+        self.tell(exchange.receipt)
         return exchange.delivered(receipt)
 
     def _perform(self, effect: Effect, exchange: _Exchange) -> object:
@@ -105,7 +104,7 @@ class AsyncX402Transport(Paying[httpx.AsyncBaseTransport], httpx.AsyncBaseTransp
             self.tell(exchange.receipt)
             failure = exchange.for_the_caller(error)
             raise failure from failure.__cause__
-        self.tell(receipt)
+        self.tell(exchange.receipt)
         return exchange.delivered(receipt)
 
     async def _perform(self, effect: Effect, exchange: _Exchange) -> object:

@@ -27,7 +27,7 @@ EXPECTED = {
     "SigningFailed": 2,
     "PaymentRefused": 4,
     "PaymentUnknown": 5,
-    "AlreadyPaid": 2,
+    "AlreadyPaid": 5,
     "IntentConflict": 2,
     "APIError": 6,
     "ValidationFailed": 6,

@@ -168,8 +168,10 @@ def _stopped(journal: Journal, run: Run) -> Result:
     """After Ctrl-C: the code if it was there already, else the error that says what happened."""
     order, sms = journal.order, journal.sms
     if order is None:
+        from x402sms.protocol.types import PaymentState
+
         for payment in run.made:
-            if payment.method == "POST" and not payment.state.is_final:
+            if payment.method == "POST" and payment.state is not PaymentState.VOID:
                 raise stopped_while_paying(payment)
         raise NoCodeReceived("stopped before a number was bought")
     if sms is not None:

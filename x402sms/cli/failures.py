@@ -36,7 +36,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
     errors.InsecureOrigin: USAGE,
     errors.SigningFailed: USAGE,
     errors.CannotCancel: USAGE,  # nothing sent; it says what is missing, and where to send it
-    errors.AlreadyPaid: USAGE,  # an --intent that was used before
+    errors.AlreadyPaid: UNKNOWN,  # the money has moved; what it bought is to be found out
     errors.IntentConflict: USAGE,
     errors.SpendLimitExceeded: LIMITS,
     errors.PaymentRefused: REFUSED,
@@ -123,9 +123,9 @@ def stopped_while_paying(payment: Payment) -> errors.PaymentUnknown:
 
     return errors.PaymentUnknown(
         f"stopped while {format_usdc(payment.amount_atomic)} USDC for {payment.method} "
-        f"{payment.url} was on its way: it may have been taken, and can settle until "
-        f"{utc(payment.valid_before)}. `x402sms payments reconcile {payment.nonce}` finds out what "
-        "became of it",
+        f"{payment.url} was on its way ({payment.state}): it may have been taken, and can settle "
+        f"until {utc(payment.valid_before)}. `x402sms recover` finds what it bought, and "
+        f"`x402sms payments reconcile {payment.nonce}` what became of it",
         intent=payment.intent,
         amount=payment.amount,
         nonce=payment.nonce,

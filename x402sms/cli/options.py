@@ -41,7 +41,7 @@ Intent = Annotated[
     str | None,
     typer.Option(
         metavar="TEXT",
-        help="A name for this purchase: under one name it is paid at most once, however often "
+        help="A name for this purchase: what it buys is paid at most once under it, however often "
         "the command is run.",
     ),
 ]

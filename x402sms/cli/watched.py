@@ -1,7 +1,7 @@
 """A ledger that also remembers which payments passed through it.
 
-`Client.meter()` and `on_payment` are told of payments whose answers arrived. A receipt must name
-the others too: those that were refused, lost, or interrupted with Ctrl-C.
+`Client.meter()` and `on_payment` are told at the end of each call. A receipt must name a payment
+from the moment it is reserved: Ctrl-C may come between.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ class WatchedLedger:
         voided = self._ledger.void(payment, reason, nonce_burnt=nonce_burnt, now=now)
         return self._noted(voided)
 
-    def note_delivered(self, *, network: str, payer: str, nonce: str, what: str) -> None:
-        self._ledger.note_delivered(network=network, payer=payer, nonce=nonce, what=what)
-        if nonce in self._made:
+    def note_delivered(self, *, network: str, payer: str, nonce: str, what: str) -> bool:
+        noted = self._ledger.note_delivered(network=network, payer=payer, nonce=nonce, what=what)
+        if noted and nonce in self._made:
             self._made[nonce] = replace(self._made[nonce], delivered=what)
+        return noted
 
     def insert_settled(self, payment: Payment) -> bool:
         return self._ledger.insert_settled(payment)

@@ -184,8 +184,9 @@ class Ledger(Protocol):
         settled, and where it was promised anew since `payment` was read (unless `nonce_burnt`)."""
         ...
 
-    def note_delivered(self, *, network: str, payer: str, nonce: str, what: str) -> None:
-        """Write down what a payment brought, such as the order's id."""
+    def note_delivered(self, *, network: str, payer: str, nonce: str, what: str) -> bool:
+        """Write down what a payment brought, such as the order's id. False, and nothing written,
+        where another payment has it already or this one has brought something else."""
         ...
 
     def insert_settled(self, payment: Payment) -> bool:

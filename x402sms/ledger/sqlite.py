@@ -54,7 +54,13 @@ _SETTLE = """
     WHERE network = ? AND payer = ? AND nonce = ? AND verified = 0
 """
 _DELIVERED = """
-    UPDATE payments SET delivered = ? WHERE network = ? AND payer = ? AND nonce = ?
+    UPDATE payments SET delivered = :what
+    WHERE network = :network AND payer = :payer AND nonce = :nonce
+        AND (delivered IS NULL OR delivered = :what)
+        AND NOT EXISTS (
+            SELECT 1 FROM payments WHERE network = :network AND payer = :payer
+                AND delivered = :what AND nonce != :nonce
+        )
 """
 _VOID = """
     UPDATE payments
@@ -159,9 +165,10 @@ class SQLiteLedger:
             )
             return self._found(connection, _key(payment))
 
-    def note_delivered(self, *, network: str, payer: str, nonce: str, what: str) -> None:
+    def note_delivered(self, *, network: str, payer: str, nonce: str, what: str) -> bool:
+        claim = {"network": network, "payer": payer, "nonce": nonce, "what": what}
         with self._transaction() as connection:
-            connection.execute(_DELIVERED, (what, network, payer, nonce))
+            return connection.execute(_DELIVERED, claim).rowcount == 1
 
     def insert_settled(self, payment: Payment) -> bool:
         with self._transaction() as connection:

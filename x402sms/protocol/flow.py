@@ -284,6 +284,10 @@ def _hand_over(attempt: Attempt, outcome: Outcome, *, doubt: bool) -> Paid:
     if outcome.state is not PaymentState.SETTLED:
         if doubt:  # an earlier presentation may have settled
             outcome = replace(outcome, state=PaymentState.UNKNOWN)
+        if outcome.state is PaymentState.UNKNOWN:
+            proven = yield from _prove(attempt, (yield CheckChain(attempt)))
+            if proven is not None:
+                return proven
         return (yield from _write_down(attempt, outcome))
     found: OnChain | None = yield CheckChain(attempt, outcome.transaction)
     for pause in _CHAIN_PAUSES:

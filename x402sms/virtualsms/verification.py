@@ -28,6 +28,7 @@ from x402sms.virtualsms.names import normalise_country
 
 LONGEST_POLL = calls.MAX_LONG_POLL_SECONDS
 SHORTEST_INTERVAL = 5  # the vendor asks not to poll faster
+LONGEST_HOLD = 180  # seconds that a refusal to cancel is waited for
 DEFAULT_HOLD = 120  # its usual cooldown, where a refusal does not say how long
 
 
@@ -240,6 +241,8 @@ def _cancel(order_id: str) -> Generator[Effect, Any, Cancellation | None]:
             cancellation: Cancellation = yield Make(calls.cancel_order(order_id))
         except CooldownActive as cooldown:
             seconds = DEFAULT_HOLD if cooldown.retry_after is None else cooldown.retry_after
+            if seconds > LONGEST_HOLD:
+                return None
             yield Announce(HeldBack(order_id, seconds))
             yield Sleep(seconds)
             cancellation = yield Make(calls.cancel_order(order_id))
