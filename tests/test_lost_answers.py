@@ -216,6 +216,7 @@ def test_an_intent_that_has_its_order_keeps_it(
 def test_buyers_at_once_on_one_ledger_get_an_order_each(
     sandbox: RunningSandbox, wallet: Wallet, tmp_path: Path
 ) -> None:
+    sandbox.set_stock("telegram", "HR", 100)
     options = settings(sandbox, wallet, orders_are("drop"))
     options["ledger"] = str(tmp_path / "shared.db")
     with facade("sync", **options) as sms, ThreadPoolExecutor(6) as pool:

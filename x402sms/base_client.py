@@ -111,23 +111,31 @@ class BaseClient:
         network, payer = self.settings.network.caip2, checksum_address(self.wallet.address)
         return self.ledger.get(network=network, payer=payer, nonce=nonce)
 
-    def _match(self, payment: Payment, orders: list[Order]) -> Order | None:
-        """The order that the payment bought, among those that no other payment has."""
-        order = self._claimed(payment, [order for order in orders if not order.is_final])
+    def _match(self, payment: Payment, orders: list[Order]) -> tuple[Order | None, bool]:
+        """The order that the payment bought, among those that no other payment has.
+
+        With it, whether another buyer was quicker on the way: an equal order may be in a newer
+        list then.
+        """
+        orders = [order for order in orders if not order.is_final]
+        order, contested = self._claimed(payment, orders)
         if order is not None:
             found = f"the answer was lost; found {order.order_id} in GET /orders"
             self.last_receipt = replace(payment.receipt(), reason=found)
-        return order
+        return order, contested
 
-    def _claimed(self, payment: Payment, orders: list[Order]) -> Order | None:
+    def _claimed(self, payment: Payment, orders: list[Order]) -> tuple[Order | None, bool]:
         if payment.delivered is not None:
-            return next((each for each in orders if each.order_id == payment.delivered), None)
+            own = (order for order in orders if order.order_id == payment.delivered)
+            return next(own, None), False
         taken = delivered_orders(self.ledger.payments())
+        contested = bool(taken & {order.order_id for order in orders})
         while order := match([payment], orders, taken, self.fingerprint).get(payment.nonce):
             if self._note_delivered(payment.payer, payment.nonce, order):
-                return order
-            taken.add(order.order_id)  # somebody else was quicker
-        return None
+                return order, contested
+            contested = True
+            taken.add(order.order_id)
+        return None, contested
 
     def _delivered(self, receipt: Receipt | None, order: Order) -> None:
         """Write down which order a payment brought: a note that must not cost the order."""

@@ -160,10 +160,14 @@ class Client(BaseClient):
             payment = self._payment_of(lost)
             if payment is None:
                 return None
-            return self._match(payment, self._orders_since(since([payment])))
+            for _ in range(READ_TRIES):
+                orders = self._orders_since(since([payment]))
+                order, contested = self._match(payment, orders)
+                if order is not None or not contested:
+                    return order
         except X402SMSError as error:
             lost.add_note(f"looking for the order in GET /orders failed: {error}")
-            return None
+        return None
 
     def _orders_since(self, earliest: datetime) -> list[Order]:
         return list(takewhile(lambda order: not_older(order, earliest), self.orders.list()))
@@ -328,11 +332,14 @@ class AsyncClient(BaseClient):
             payment = await in_thread(self._payment_of, lost)
             if payment is None:
                 return None
-            orders = await self._orders_since(since([payment]))
-            return await in_thread(partial(self._match, payment), orders)
+            for _ in range(READ_TRIES):
+                orders = await self._orders_since(since([payment]))
+                order, contested = await in_thread(partial(self._match, payment), orders)
+                if order is not None or not contested:
+                    return order
         except X402SMSError as error:
             lost.add_note(f"looking for the order in GET /orders failed: {error}")
-            return None
+        return None
 
     async def _orders_since(self, earliest: datetime) -> list[Order]:
         orders: list[Order] = []
