@@ -67,32 +67,39 @@ class Bought:
 
 
 def buy(client: httpx.Client, method: str, url: str, intent: str, **options: Any) -> Bought:
-    """As every application does it: once more after any failure, a bounded number of times."""
+    """As every application does it: once more after any failure, a bounded number of times.
+
+    After AlreadyPaid too: asking again costs nothing, and an answer may have been lost again.
+    """
+    end = End.OPEN
     for _ in range(1 + CALLER_RETRIES):
         try:
             response = client.request(
                 method, url, extensions={"x402": {"intent": intent}}, **options
             )
         except AlreadyPaid:
-            return Bought(End.PAID)
+            end = End.PAID
+            continue
         except (PaymentError, httpx.TransportError):
             continue
         if response.is_success:
             return Bought(End.DELIVERED, response.content)
-    return Bought(End.OPEN)
+    return Bought(end)
 
 
 async def buy_async(client: httpx.AsyncClient, method: str, url: str, intent: str) -> Bought:
+    end = End.OPEN
     for _ in range(1 + CALLER_RETRIES):
         try:
             response = await client.request(method, url, extensions={"x402": {"intent": intent}})
         except AlreadyPaid:
-            return Bought(End.PAID)
+            end = End.PAID
+            continue
         except (PaymentError, httpx.TransportError):
             continue
         if response.is_success:
             return Bought(End.DELIVERED, response.content)
-    return Bought(End.OPEN)
+    return Bought(end)
 
 
 @dataclass(frozen=True)
