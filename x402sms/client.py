@@ -254,7 +254,7 @@ class Client(BaseClient):
 
 
 class AsyncClient(BaseClient):
-    """`Client`, to be awaited. An async context manager, for asyncio and trio."""
+    """`Client`, to be awaited. An async context manager, for asyncio."""
 
     def __init__(
         self,
