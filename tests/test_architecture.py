@@ -17,14 +17,15 @@ PACKAGE = Path(x402sms.__file__).parent
 
 # Left never imports right; neighbours in one layer do not know each other.
 LAYERS = [
-    {"errors", "money", "text", "driver", "steady", "_version"},
-    {"protocol", "virtualsms"},
+    {"errors", "money", "text", "driver", "steady", "clock", "_version"},
+    {"protocol", "virtualsms", "pooling", "pacing"},
     {"limits"},
     {"wallet", "ledger", "chain"},
     {"paying", "purchase", "reconcile", "recovery", "export", "config"},
     {"transport"},
     {"exchange", "resources"},
     {"base_client"},
+    {"ordering", "verifying"},
     {"client"},
     {"cli", "mcp_server", "pytest_plugin"},
     {"__main__"},
@@ -39,9 +40,10 @@ ONLY = {
     "protocol": {"errors", "money", "text", "protocol"},
     "sandbox": {"errors", "money", "text", "virtualsms", "sandbox", "_version"},
 }
-DRIVEN_BY = {"transport", "reconcile", "client", "cli"}
+DRIVEN_BY = {"transport", "reconcile", "client", "verifying", "cli"}
 # purchase reads a request, exchange and base_client make the client's.
-HTTPX = {"transport", "client", "exchange", "base_client", "purchase", "steady"}
+HTTPX = {"transport", "client", "exchange", "base_client", "ordering", "purchase"}
+HTTPX |= {"steady", "pooling", "pacing"}  # wrapped around what sends
 WEB3 = {"chain", "reconcile", "sandbox"}
 FREE = {"sandbox", "cli", "mcp_server", "pytest_plugin"}
 NOT_PURE = {"httpx", "time", "random", "secrets", "os", "socket", "threading", "asyncio", "anyio"}

@@ -18,6 +18,7 @@ import httpx
 from x402sms.driver import drive, drive_async
 from x402sms.errors import PaymentRefused
 from x402sms.paying import Paying
+from x402sms.pooling import AsyncPooledTransport
 from x402sms.protocol.body import MAX_BYTES
 from x402sms.protocol.effects import Answer, Effect, NeverSent, Now, ReadBody, Send, Sign, Sleep
 from x402sms.protocol.flow import pay
@@ -144,7 +145,7 @@ class AsyncX402Transport(Paying[httpx.AsyncBaseTransport], httpx.AsyncBaseTransp
         self.close_own()
 
     def make_transport(self) -> httpx.AsyncBaseTransport:
-        return httpx.AsyncHTTPTransport()
+        return AsyncPooledTransport()
 
 
 @dataclass

@@ -35,6 +35,7 @@ from x402sms.errors import SpendLimitExceeded
 from x402sms.ledger import SQLiteLedger
 from x402sms.money import format_usdc
 from x402sms.paying import Local
+from x402sms.pooling import AsyncPooledTransport
 from x402sms.protocol.networks import BASE
 from x402sms.sandbox import RunningSandbox, SandboxConfig, running_sandbox
 
@@ -153,7 +154,10 @@ def test_cancelled_tasks_lose_no_row_no_money_and_no_connection(
             ledger=ledger,
             limits=no_limits(total=format_usdc(budget)),
             rpc_url=own_chain.rpc_url,
-            transport=_Wire(verify=NO_TLS, limits=httpx.Limits(max_connections=CONNECTIONS)),
+            transport=AsyncPooledTransport(
+                _Wire(verify=NO_TLS, limits=httpx.Limits(max_connections=None)),
+                max_connections=CONNECTIONS,
+            ),
         )
         ends = asyncio.run(buy_all(transport, shop, intents_of(seed, TASKS), dooms))
         shop.proxy.wait_until_unused()
