@@ -61,6 +61,8 @@ def test_a_refund_comes_back_on_the_chain(
     assert base_chain.usdc.balance(payer.address) == FUNDS - 1000
     refunded = on_chain.payments()[0]
     assert refunded["refunded_atomic"] == refunded["amount_atomic"]
+    paid, returned = on_chain.books(payer.address)
+    assert FUNDS - base_chain.usdc.balance(payer.address) == paid - returned == 1000
 
 
 def test_an_authorization_that_was_used_elsewhere_is_refused(

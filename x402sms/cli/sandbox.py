@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
         "sandbox",
         show=_show,
         options=NONE,
-        example="x402sms sandbox --port 8402 --sms-after 5",
+        example="x402sms sandbox --port 8402 --sms-after 5 --fault drop-after-settle=0.3",
     )(sandbox)
 
 
@@ -41,13 +41,49 @@ def sandbox(
         float | None,
         typer.Option(metavar="S", help="An SMS comes by itself after so many seconds."),
     ] = None,
+    cooldown: Annotated[
+        int, typer.Option(metavar="S", help="Cancel and swap are refused for so many seconds.")
+    ] = 0,
+    virtual_time: Annotated[
+        bool,
+        typer.Option("--virtual-time", help="A long-poll moves the clock instead of waiting."),
+    ] = False,
+    vocabulary: Annotated[
+        Literal["reference", "live"],
+        typer.Option(help="The API reference's words, or those the live service was seen to use."),
+    ] = "reference",
+    rate_limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Requests of one caller a minute; else any.")
+    ] = None,
+    price_drift: Annotated[
+        int | None, typer.Option(metavar="N", help="A price moves each time it was asked so often.")
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=P", help="What goes wrong, and how probably; repeat it for more."
+        ),
+    ] = None,
+    fault_seed: Annotated[
+        int | None, typer.Option(metavar="N", help="The same seed, the same faults; else --seed.")
+    ] = None,
+    slow_seconds: Annotated[
+        float, typer.Option(metavar="S", help="How long the fault slow holds an answer back.")
+    ] = 0.2,
 ) -> None:
     """Run the service on this machine until Ctrl-C; no real money.
 
     Prints one line of JSON when it is ready: url, network, pay_to, funded_key (a throwaway key
     with play money), rpc_url. Listens on loopback only.
+
+    --fault NAME=P, or 'NAME@POST /orders=P' for one endpoint. Before the request is processed:
+    drop-before (connection closed), rate-limit (429), error-500, html-502-before. Meanwhile:
+    no-stock, wrong-price (asks ten times as much), stock-ends (after the challenge),
+    sms-beats-cancel, swap-none, confirm-fails, unknown-status, reorder (messages), duplicate
+    (processed twice). Once it has settled: slow, drop-after-settle (closed without an answer),
+    html-502, plain-error, truncate.
     """
-    from x402sms.sandbox import SandboxConfig, serve
+    from x402sms.sandbox import Fault, SandboxConfig, serve
 
     serve(
         SandboxConfig(
@@ -58,6 +94,14 @@ def sandbox(
             rpc_url=rpc_url,
             seed=seed,
             sms_after=sms_after,
+            cooldown=cooldown,
+            virtual_time=virtual_time,
+            vocabulary=vocabulary,
+            rate_limit=rate_limit,
+            price_drift=price_drift,
+            faults=[Fault.parse(text) for text in fault or []],
+            fault_seed=fault_seed,
+            slow_seconds=slow_seconds,
         )
     )
 

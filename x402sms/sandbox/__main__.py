@@ -8,8 +8,8 @@ from decimal import Decimal, InvalidOperation
 from typing import get_args
 
 from x402sms.errors import ConfigError
-from x402sms.sandbox import SandboxConfig, serve
-from x402sms.sandbox.config import DialectName, NetworkName, SettlementName
+from x402sms.sandbox import FAULTS, Fault, SandboxConfig, serve
+from x402sms.sandbox.config import DialectName, NetworkName, SettlementName, VocabularyName
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,6 +27,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m x402sms.sandbox",
         description="VirtualSMS on loopback. Prints one line of JSON when ready.",
+        epilog="Faults, by name:\n"
+        + "\n".join(f"  {name:18} {meaning}" for name, meaning in FAULTS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--network", choices=get_args(NetworkName), default="base-sepolia")
@@ -37,6 +40,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sms-after", type=float, metavar="S", help="an SMS comes by itself")
     parser.add_argument("--funded", type=_usdc, default=Decimal(100), metavar="USDC")
     parser.add_argument("--cooldown", type=int, default=0, metavar="S")
+    parser.add_argument(
+        "--virtual-time", action="store_true", help="a long-poll moves the clock, not waits"
+    )
+    parser.add_argument("--vocabulary", choices=get_args(VocabularyName), default="reference")
+    parser.add_argument("--rate-limit", type=int, metavar="N", help="requests a minute")
+    parser.add_argument("--price-drift", type=int, metavar="N", help="moves after N challenges")
+    parser.add_argument(
+        "--fault",
+        dest="faults",
+        action="append",
+        default=[],
+        type=_fault,
+        metavar="NAME=P",
+        help="or NAME@METHOD /path=P; as often as needed; the names are below",
+    )
+    parser.add_argument("--fault-seed", type=int, metavar="N")
+    parser.add_argument("--slow-seconds", type=float, default=0.2, metavar="S")
     return parser
 
 
@@ -45,6 +65,13 @@ def _usdc(text: str) -> Decimal:
         return Decimal(text)
     except InvalidOperation as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not an amount") from error
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return Fault.parse(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":

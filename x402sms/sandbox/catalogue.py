@@ -1,11 +1,13 @@
 """Services and countries, and what a number of each pair costs and how many there are.
 
-Nothing is stored but the numbers taken: price and stock of all 362,500 pairs follow from the seed.
+Nothing is stored but what has changed: price and stock of all 362,500 pairs follow from the seed.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import product
 
@@ -23,13 +25,17 @@ _POPULAR_SPAN = 2_000  # 0.05 to 0.25 USDC
 
 
 class Catalogue:
-    """`take` and `give_back` are the only ways it changes."""
+    """`take`, `give_back` and `quoted` are how it changes by itself.
 
-    def __init__(self, seed: int) -> None:
+    With `price_drift`, the price of a pair moves each time it was quoted so often.
+    """
+
+    def __init__(self, seed: int, *, price_drift: int | None = None) -> None:
         self._seed = seed
+        self._price_drift = price_drift
         self.services = _services(seed)
         self.countries = COUNTRIES
-        self._service_by_id = {service.id: service for service in self.services}
+        self._service_by_id = _service_by_id(seed)
         self._country_by_code = {country.iso2: country for country in COUNTRIES}
         self._popular_services = {
             "any",
@@ -37,6 +43,8 @@ class Catalogue:
         }
         self._popular_countries = {country.iso2 for country in COUNTRIES[:POPULAR_COUNTRIES]}
         self._taken: dict[tuple[str, str], int] = {}
+        self._prices: dict[tuple[str, str], int] = {}
+        self._quotes: Counter[tuple[str, str]] = Counter()
 
     def service(self, service_id: str) -> Service | None:
         return self._service_by_id.get(service_id)
@@ -53,6 +61,26 @@ class Catalogue:
 
     def price_atomic(self, service: Service, country: Country) -> int:
         """What one number costs: 0.05 to 2.50 USDC, cheap ones more frequent than dear ones."""
+        changed = self._prices.get((service.id, country.iso2))
+        return self._first_price(service, country) if changed is None else changed
+
+    def quoted(self, service: Service, country: Country) -> None:
+        """Somebody was told the price of a pair; it may have moved when they come to pay."""
+        key = (service.id, country.iso2)
+        self._quotes[key] += 1
+        if self._price_drift is None or self._quotes[key] % self._price_drift > 0:
+            return
+        first, last = self._first_price(service, country), self.price_atomic(service, country)
+        drawn = self._hash("drift", *key, str(self._quotes[key]))
+        steps = (9 * first + first * (drawn % 201) // 100) // 10 // _CENT_OF_A_CENT
+        moved = steps * _CENT_OF_A_CENT
+        self._prices[key] = moved if moved != last else moved + _CENT_OF_A_CENT
+
+    def set_price(self, service: Service, country: Country, price_atomic: int) -> None:
+        """For tests that need a certain price, or one that moves at a certain moment."""
+        self._prices[service.id, country.iso2] = price_atomic
+
+    def _first_price(self, service: Service, country: Country) -> int:
         drawn = self._hash("price", service.id, country.iso2)
         if self._popular(service, country):
             return (_LOWEST + drawn % (_POPULAR_SPAN + 1)) * _CENT_OF_A_CENT
@@ -95,6 +123,12 @@ class Catalogue:
         return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
+@lru_cache(maxsize=8)
+def _service_by_id(seed: int) -> dict[str, Service]:
+    return {service.id: service for service in _services(seed)}
+
+
+@lru_cache(maxsize=8)
 def _services(seed: int) -> tuple[Service, ...]:
     """The well-known ones in a fixed order, then as many made-up ones as are missing."""
     pairs = list(product(FIRST_WORDS, SECOND_WORDS))

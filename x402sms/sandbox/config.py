@@ -13,10 +13,12 @@ from eth_utils.crypto import keccak
 from x402sms.errors import ConfigError
 from x402sms.money import parse_usdc
 from x402sms.sandbox.chains import CHAINS, Chain
+from x402sms.sandbox.faults import Fault, FaultsGiven, faults_of
 
 NetworkName = Literal["base-sepolia", "base"]
 DialectName = Literal["v1", "v2", "header"]
 SettlementName = Literal["memory", "anvil"]
+VocabularyName = Literal["reference", "live"]
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -30,6 +32,16 @@ class SandboxConfig:
     a number is held. `funded` is in USDC and only means something to the memory settlement.
     `pay_to` is derived from the seed unless given. `funded_key` is random unless given; on anvil
     nobody is funded by the sandbox, so there it stays None unless given.
+
+    `virtual_time`: the orders' clock stands still, but for `advance` and for a long-poll, which
+    moves it to what comes first, the order's next change or the poll's end, and answers at once.
+    `faults` by name and probability, `{"slow": 0.1, "no-stock@POST /orders": 1}`, or as Fault
+    objects (see `FAULTS`); `fault_seed` is the seed unless given. `slow_seconds` is what `slow`
+    holds an answer back. `rate_limit`: requests of one caller in 60 seconds of the orders' clock;
+    a caller is the payer, or the client's address where nothing is paid. `price_drift`: the price
+    of a number moves after every so many challenges for it.
+    `vocabulary`: the reference's words and forms, or those that the live service was seen to use.
+    `free`: nothing is paid, the header `X-Sandbox-Wallet` says who calls; for fuzzing only.
     """
 
     port: int = 0
@@ -45,27 +57,44 @@ class SandboxConfig:
     pay_to: str = ""
     funded_key: str | None = field(default=None, repr=False)
     api_prefix: str = "/api/v2"
+    virtual_time: bool = False
+    faults: FaultsGiven = ()
+    fault_seed: int | None = None
+    slow_seconds: float = 0.2
+    rate_limit: int | None = None
+    price_drift: int | None = None
+    vocabulary: VocabularyName = "reference"
+    free: bool = False
 
     def __post_init__(self) -> None:
         _one_of("network", self.network, get_args(NetworkName))
         _one_of("dialect", self.dialect, get_args(DialectName))
         _one_of("settlement", self.settlement, get_args(SettlementName))
+        _one_of("vocabulary", self.vocabulary, get_args(VocabularyName))
         self._check_numbers()
         self._check_rpc_url()
         pay_to = self.pay_to or _derived_address(self.seed)
         if not is_address(pay_to) or int(pay_to, 16) == 0:
             raise ConfigError(f"pay_to {pay_to[:60]!r} is not a usable address")
         object.__setattr__(self, "pay_to", to_checksum_address(pay_to))
+        object.__setattr__(self, "faults", self.fault_list())
 
     @property
     def chain(self) -> Chain:
         return CHAINS[self.network]
+
+    def fault_list(self) -> tuple[Fault, ...]:
+        return faults_of(self.faults)
 
     def _check_numbers(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port {self.port} is not between 0 and 65535")
         if self.cooldown < 0 or self.order_seconds <= 0 or (self.sms_after or 0) < 0:
             raise ConfigError("cooldown and sms_after are not negative, order_seconds is positive")
+        if self.slow_seconds < 0:
+            raise ConfigError("slow_seconds is not negative")
+        if any(limit is not None and limit < 1 for limit in (self.rate_limit, self.price_drift)):
+            raise ConfigError("rate_limit and price_drift are at least 1")
         try:
             parse_usdc(self.funded)
         except (TypeError, ValueError) as error:

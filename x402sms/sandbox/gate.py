@@ -9,19 +9,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
+from eth_utils.address import is_checksum_address
 from fastapi import Request
 from starlette.responses import Response
 
 from x402sms.sandbox.challenge import Price, Terms, challenge, offer, settlement_header
 from x402sms.sandbox.clock import Clock
+from x402sms.sandbox.faults import Call
 from x402sms.sandbox.payments import Payment, PaymentRecord, Refused, parse_payment, verify
+from x402sms.sandbox.rates import Rates
 from x402sms.sandbox.settlement import INSUFFICIENT, NONCE_USED, Settlement
 
 Quote = Callable[[Request], Awaitable[Price]]
 Work = Callable[[Request], Awaitable[Response]]
+
+TOO_DEAR = 10  # by how much a wrong price is wrong
+FREE_WALLET = "0x00000000000000000000000000000000000f4ee0"
 
 
 @dataclass
@@ -58,29 +64,52 @@ class _Answer:
 
 
 class Gate:
-    """`clock` is the payments' own: the orders' clock may run ahead of everyone's signatures."""
+    """`clock` is the payments' own: the orders' clock may run ahead of everyone's signatures.
+
+    A `free` one lets everybody in unpaid, as the wallet that `X-Sandbox-Wallet` names.
+    """
 
     def __init__(
-        self, terms: Terms, settlement: Settlement, records: list[PaymentRecord], clock: Clock
+        self,
+        terms: Terms,
+        settlement: Settlement,
+        records: list[PaymentRecord],
+        clock: Clock,
+        rates: Rates,
+        *,
+        free: bool = False,
     ) -> None:
-        self._terms = terms
+        self.terms = terms
         self._settlement = settlement
         self._records = records
         self._clock = clock
+        self._rates = rates
+        self._free = free
         self._answers: dict[tuple[str, str], _Answer] = {}
+        # The wrong prices that were asked, by request: each may be paid as it was asked.
+        self._wrong_prices: dict[str, int] = {}
         # Weak: a lock lives as long as somebody holds it or waits for it.
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def serve(self, request: Request, quote: Quote, work: Work) -> Response:
+    async def serve(self, request: Request, quote: Quote, work: Work, call: Call) -> Response:
         """`quote` prices the request (or raises Problem); `work` finds its Buyer in the state."""
         await request.body()  # kept by the request; from here on it can be read at any time
-        headers = request.headers.getlist(self._terms.request_header)
+        if self._free:
+            return await self._serve_free(request, quote, work)
+        headers = request.headers.getlist(self.terms.request_header)
         if not headers:
-            return self._challenge(request, await quote(request))
+            self._rates.count(_address(request))
+            price = await quote(request)
+            if call.strikes("wrong-price"):
+                price = replace(price, amount_atomic=price.amount_atomic * TOO_DEAR)
+                self._wrong_prices[await _request_digest(request)] = price.amount_atomic
+            return self._challenge(request, price)
         try:
             payment = self._parse(headers)
         except Refused as refused:
+            self._rates.count(_address(request))
             return self._challenge(request, await quote(request), refused)
+        self._rates.count(payment.authorization.payer)
         lock = self._locks.setdefault(payment.key, asyncio.Lock())
         async with lock:
             return await self._serve_alone(request, payment, quote, work)
@@ -97,6 +126,8 @@ class Gate:
         ):
             return first.response()
         price = await quote(request)
+        if self._wrong_prices.get(asked) == payment.authorization.value:
+            price = replace(price, amount_atomic=payment.authorization.value)
         try:
             await self._verify(request, payment, price)
         except Refused as refused:
@@ -116,9 +147,9 @@ class Gate:
             buyer.take_back()
             raise
         header = settlement_header(
-            self._terms, record.payer, record.transaction, record.amount_atomic
+            self.terms, record.payer, record.transaction, record.amount_atomic
         )
-        response.headers[self._terms.response_header] = header
+        response.headers[self.terms.response_header] = header
         self._answers[payment.key] = _Answer(
             payment.payload_digest,
             asked,
@@ -130,13 +161,30 @@ class Gate:
             await settled(record)
         return response
 
+    async def _serve_free(self, request: Request, quote: Quote, work: Work) -> Response:
+        wallet = request.headers.get("X-Sandbox-Wallet", "")
+        buyer = Buyer(wallet if is_checksum_address(wallet) else FREE_WALLET, 0)
+        self._rates.count(buyer.wallet)
+        await quote(request)
+        request.state.buyer = buyer
+        try:
+            response = await work(request)
+        except BaseException:
+            buyer.take_back()
+            raise
+        none = "0x" + "0" * 64
+        record = self._record(request, buyer, self.terms.pay_to, none, none)
+        for settled in buyer.on_settled:
+            await settled(record)
+        return response
+
     def _parse(self, headers: list[str]) -> Payment:
         if len(headers) != 1:
             raise Refused("invalid_payload")
-        return parse_payment(headers[0], self._terms.dialect)
+        return parse_payment(headers[0], self.terms.dialect)
 
     async def _verify(self, request: Request, payment: Payment, price: Price) -> None:
-        terms, authorization = self._terms, payment.authorization
+        terms, authorization = self.terms, payment.authorization
         asked = offer(terms, price, str(request.url))
         verify(payment, asked, terms.chain, terms.dialect, int(self._clock.now()))
         if await self._settlement.nonce_used(authorization):
@@ -146,24 +194,32 @@ class Gate:
 
     async def _settle(self, request: Request, payment: Payment, buyer: Buyer) -> PaymentRecord:
         transaction = await self._settlement.settle(payment)
-        record = PaymentRecord(
+        authorization = payment.authorization
+        record = self._record(
+            request, buyer, authorization.pay_to, authorization.nonce, transaction
+        )
+        self._records.append(record)
+        return record
+
+    def _record(
+        self, request: Request, buyer: Buyer, pay_to: str, nonce: str, transaction: str
+    ) -> PaymentRecord:
+        return PaymentRecord(
             payer=buyer.wallet,
-            pay_to=payment.authorization.pay_to,
-            amount_atomic=payment.authorization.value,
-            nonce=payment.authorization.nonce,
+            pay_to=pay_to,
+            amount_atomic=buyer.price_atomic,
+            nonce=nonce,
             transaction=transaction,
             method=request.method,
             path=request.url.path,
             order_id=buyer.order_id,
             settled_at=self._clock.now(),
         )
-        self._records.append(record)
-        return record
 
     def _challenge(
         self, request: Request, price: Price, refused: Refused | None = None
     ) -> Response:
-        return challenge(self._terms, price, str(request.url), refused)
+        return challenge(self.terms, price, str(request.url), refused)
 
 
 async def _request_digest(request: Request) -> str:
@@ -178,3 +234,8 @@ async def _request_digest(request: Request) -> str:
     for part in parts:
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
+
+
+def _address(request: Request) -> str:
+    """Who calls without paying: all we know is from where."""
+    return request.client.host if request.client else ""

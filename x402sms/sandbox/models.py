@@ -7,6 +7,9 @@ from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
+from x402sms.sandbox.endpoints import ENDPOINTS
+from x402sms.sandbox.faults import FAULTS
+
 Item = TypeVar("Item")
 
 
@@ -105,9 +108,12 @@ class ExtendIn(BaseModel):
 
 
 class MessageOut(BaseModel):
+    """`phone_number` is the one it was sent to: a late one may be for a swapped-out number."""
+
     sender: str
     content: str
     received_at: str
+    phone_number: str
 
 
 class RulesOut(BaseModel):
@@ -177,6 +183,49 @@ class DeliverIn(BaseModel):
     text: str
     sender: str | None = None
     code: str | None = None
+    to_previous: bool = False
+
+
+class FaultModel(BaseModel):
+    """As `faults.Fault`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(json_schema_extra={"enum": [*FAULTS]})
+    probability: float = Field(default=1.0, ge=0, le=1)
+    route: str | None = Field(default=None, json_schema_extra={"enum": [*ENDPOINTS, None]})
+    times: int | None = Field(default=None, ge=0)
+    paid: bool | None = None
+
+
+class FaultsOut(BaseModel):
+    """The faults in force, and by name how often each has happened since they were set."""
+
+    faults: list[FaultModel]
+    struck: dict[str, int]
+
+
+class StockIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    service: str
+    country: str
+    stock: StrictInt = Field(ge=0, le=10**6)
+
+
+class PriceIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    service: str
+    country: str
+    price: str | StrictInt
+
+
+class BooksOut(BaseModel):
+    """What a wallet paid, and what of it was paid back."""
+
+    paid_atomic: str
+    refunded_atomic: str
 
 
 class AdvanceIn(BaseModel):

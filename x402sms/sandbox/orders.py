@@ -48,6 +48,7 @@ class Sms:
     content: str
     code: str | None
     received_at: float  # Unix time, like every moment here
+    phone_number: str  # the one it was sent to: after a swap, perhaps no longer the order's
 
 
 @dataclass
@@ -196,9 +197,7 @@ class OrderBook:
                 },
             )
         if not self._catalogue.take(order.service, order.country):
-            raise Problem(
-                404, "no-replacement", "No replacement available", title="No replacement available"
-            )
+            raise no_replacement()
         before = (order.phone_number, order.previous_number, order.number_since)
         times = (order.expires_at, order.sms_due_at)
         now = self._clock.now()
@@ -267,12 +266,33 @@ class OrderBook:
 
         return undo
 
-    def deliver(self, order: Order, text: str, sender: str | None, code: str | None) -> None:
-        """An SMS arrives. Several may; none does at a number that is no longer held."""
+    def deliver(
+        self,
+        order: Order,
+        text: str,
+        sender: str | None,
+        code: str | None,
+        *,
+        to_previous: bool = False,
+    ) -> None:
+        """An SMS arrives. Several may; none does once the order is over.
+
+        One `to_previous` was sent to the number that was swapped out. Messages are the order's,
+        whichever of its numbers they came to: this one too makes the order received.
+        """
         if order.status not in ACTIVE:
             raise validation(f"Cannot deliver to an order with status: {order.status}")
+        number = order.previous_number if to_previous else order.phone_number
+        if number is None:
+            raise validation("Cannot deliver to a previous number: the order was never swapped")
         found = code if code is not None else find_code(text)
-        self._append(order, Sms(sender or order.service.name, text, found, self._clock.now()))
+        now = self._clock.now()
+        self._append(order, Sms(sender or order.service.name, text, found, now, number))
+
+    def deliver_now(self, order: Order) -> None:
+        """The SMS that would come by itself comes now, if the order still waits for one."""
+        if order.status is Status.WAITING:
+            self._deliver_own(order, self._clock.now())
 
     # --- inside
 
@@ -280,7 +300,7 @@ class OrderBook:
         drawn = self._digest("code", order.order_id, order.phone_number)
         code = f"{drawn % 1_000_000:06d}"
         text = f"Your {order.service.name} code is {code}"
-        self._append(order, Sms(order.service.name, text, code, moment))
+        self._append(order, Sms(order.service.name, text, code, moment, order.phone_number))
 
     def _append(self, order: Order, sms: Sms) -> None:
         order.messages.append(sms)
@@ -323,6 +343,11 @@ def no_stock(service: Service, country: Country) -> Problem:
 
 def no_stock_anywhere(service: Service) -> Problem:
     return Problem(503, "no-stock", f"No number for {service.id} in any country now")
+
+
+def no_replacement() -> Problem:
+    said = "No replacement available"
+    return Problem(404, "no-replacement", said, title=said)
 
 
 def find_code(text: str) -> str | None:

@@ -10,9 +10,10 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from x402sms.sandbox.challenge import Price
+from x402sms.sandbox.faults import Call
 from x402sms.sandbox.gate import Buyer, Quote
 from x402sms.sandbox.models import ProblemOut
-from x402sms.sandbox.state import Sandbox, buyer_of, sandbox_of
+from x402sms.sandbox.state import Sandbox, buyer_of, call_of, sandbox_of
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -41,7 +42,9 @@ class PaidRoute(APIRoute):
         quote = _QUOTES.get(self.endpoint, _read_quote)
 
         async def paid(request: Request) -> Response:
-            return await sandbox_of(request).gate.serve(request, quote, work)
+            return await sandbox_of(request).gate.serve(
+                request, quote, work, call_of(request.scope)
+            )
 
         return paid
 
@@ -54,8 +57,13 @@ async def _buyer(request: Request) -> Buyer:
     return buyer_of(request)
 
 
+async def _call(request: Request) -> Call:
+    return call_of(request.scope)
+
+
 TheSandbox = Annotated[Sandbox, Depends(_sandbox)]
 TheBuyer = Annotated[Buyer, Depends(_buyer)]
+TheCall = Annotated[Call, Depends(_call)]
 
 _PROBLEM = {"application/problem+json": {"schema": ProblemOut.model_json_schema()}}
 

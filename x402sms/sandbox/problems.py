@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -98,18 +99,20 @@ def install(app: FastAPI) -> None:
 
 
 class Frame:
-    """ASGI middleware around everything: a request id, a bounded body, no stack traces."""
+    """ASGI middleware around the work: a request id, a bounded body, no stack traces.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `number` counts the requests.
+    """
+
+    def __init__(self, app: ASGIApp, number: Callable[[Scope], int]) -> None:
         self._app = app
-        self._count = 0
+        self._number = number
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        self._count += 1
-        request_id = f"req_{self._count:08d}"
+        request_id = f"req_{self._number(scope):08d}"
         started = False
 
         async def identified(message: Message) -> None:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from eth_utils.address import is_address, to_checksum_address
 from fastapi import APIRouter
 
+from x402sms.errors import ConfigError
 from x402sms.money import parse_usdc
+from x402sms.sandbox.faults import Fault
 from x402sms.sandbox.models import (
     AdvanceIn,
     AtomicOut,
+    BooksOut,
     ClockOut,
     ControlOrderOut,
     DeliverIn,
+    FaultModel,
+    FaultsOut,
     FundIn,
     PaymentOut,
+    PriceIn,
+    StockIn,
     moment,
 )
 from x402sms.sandbox.orders import Order
 from x402sms.sandbox.paid import PROBLEMS, TheSandbox
 from x402sms.sandbox.payments import PaymentRecord
 from x402sms.sandbox.problems import validation
+from x402sms.sandbox.routes_discovery import find_country, find_service
 from x402sms.sandbox.state import Sandbox
 from x402sms.sandbox.views import order_out
 
@@ -57,8 +67,55 @@ async def list_orders(sandbox: TheSandbox) -> list[ControlOrderOut]:
 @router.post("/orders/{order_id}/sms")
 async def deliver_sms(order_id: str, sms: DeliverIn, sandbox: TheSandbox) -> ControlOrderOut:
     order = sandbox.orders.find(order_id)
-    sandbox.orders.deliver(order, sms.text, sms.sender, sms.code)
+    sandbox.orders.deliver(order, sms.text, sms.sender, sms.code, to_previous=sms.to_previous)
     return _order_out(sandbox, order)
+
+
+@router.get("/books/{address}")
+async def read_books(address: str, sandbox: TheSandbox) -> BooksOut:
+    """What a wallet paid in all, and what of it was paid back."""
+    paid, refunded = sandbox.books(_address(address))
+    return BooksOut(paid_atomic=str(paid), refunded_atomic=str(refunded))
+
+
+@router.put("/stock")
+async def set_stock(wanted: StockIn, sandbox: TheSandbox) -> StockIn:
+    """How many numbers of a service are left in a country from now on."""
+    service, country = find_service(sandbox, wanted.service), find_country(sandbox, wanted.country)
+    sandbox.catalogue.set_stock(service, country, wanted.stock)
+    return wanted
+
+
+@router.put("/price")
+async def set_price(wanted: PriceIn, sandbox: TheSandbox) -> PriceIn:
+    """What a number of a service costs in a country from now on, in USDC."""
+    service, country = find_service(sandbox, wanted.service), find_country(sandbox, wanted.country)
+    try:
+        sandbox.catalogue.set_price(service, country, parse_usdc(wanted.price))
+    except ValueError as error:
+        raise validation(str(error)) from error
+    return wanted
+
+
+@router.get("/faults")
+async def list_faults(sandbox: TheSandbox) -> FaultsOut:
+    return _faults_out(sandbox)
+
+
+@router.put("/faults")
+async def set_faults(wanted: list[FaultModel], sandbox: TheSandbox) -> FaultsOut:
+    """These in the place of all others; the chance begins anew."""
+    try:
+        sandbox.schedule.set(tuple(Fault(**fault.model_dump()) for fault in wanted))
+    except ConfigError as error:
+        raise validation(str(error)) from error
+    return _faults_out(sandbox)
+
+
+@router.delete("/faults")
+async def clear_faults(sandbox: TheSandbox) -> FaultsOut:
+    sandbox.schedule.set(())
+    return _faults_out(sandbox)
 
 
 @router.get("/clock")
@@ -69,7 +126,10 @@ async def read_clock(sandbox: TheSandbox) -> ClockOut:
 @router.post("/clock/advance")
 async def advance_clock(wanted: AdvanceIn, sandbox: TheSandbox) -> ClockOut:
     """Orders age by `seconds`; with `chain`, so do the time windows of payments."""
-    advance(sandbox, wanted.seconds, chain=wanted.chain)
+    try:
+        advance(sandbox, wanted.seconds, chain=wanted.chain)
+    except ValueError as error:
+        raise validation(str(error)) from error
     return _clock_out(sandbox)
 
 
@@ -96,6 +156,12 @@ def advance(sandbox: Sandbox, seconds: float, *, chain: bool) -> None:
     if chain:
         sandbox.chain_clock.advance(seconds)
     sandbox.clock.advance(seconds)
+
+
+def _faults_out(sandbox: Sandbox) -> FaultsOut:
+    schedule = sandbox.schedule
+    faults = [FaultModel(**asdict(fault)) for fault in schedule.faults]
+    return FaultsOut(faults=faults, struck=dict(schedule.struck))
 
 
 def _clock_out(sandbox: Sandbox) -> ClockOut:

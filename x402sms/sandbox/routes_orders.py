@@ -18,21 +18,22 @@ from x402sms.sandbox.models import (
     PageOut,
     SmsOut,
 )
-from x402sms.sandbox.orders import Order, no_stock, refund_text
-from x402sms.sandbox.paid import RESPONSES, PaidRoute, TheBuyer, TheSandbox, costs
+from x402sms.sandbox.orders import Order, no_replacement, no_stock, refund_text
+from x402sms.sandbox.paid import RESPONSES, PaidRoute, TheBuyer, TheCall, TheSandbox, costs
 from x402sms.sandbox.payments import PaymentRecord
 from x402sms.sandbox.places import Country
 from x402sms.sandbox.polling import wait_for_sms
-from x402sms.sandbox.problems import describe_invalid, validation
+from x402sms.sandbox.problems import Problem, describe_invalid, validation
 from x402sms.sandbox.routes_account import PageNumber, PageSize, page_of
 from x402sms.sandbox.routes_discovery import find_country, find_service
-from x402sms.sandbox.state import Sandbox, sandbox_of
+from x402sms.sandbox.state import Sandbox, call_of, sandbox_of
 from x402sms.sandbox.views import order_out, order_row, sms_out
 from x402sms.sandbox.words import Service
 
 Body = TypeVar("Body", bound=BaseModel)
 
 RENTAL_HOUR_ATOMIC = 5_000  # 0.005 USDC
+UNKNOWN_STATUS = "in_review"
 # An authorization has to outlive the longest poll, 180 s, and its settlement.
 POLL_PRICE = Price(2_000, "Poll for an SMS", max_timeout=300)
 
@@ -44,9 +45,15 @@ async def quote_order(request: Request) -> Price:
     sandbox = sandbox_of(request)
     wanted = await _body(request, CreateOrderIn)
     service, country = _wanted(sandbox, wanted)
-    if sandbox.catalogue.stock(service, country) == 0:
+    catalogue, call = sandbox.catalogue, call_of(request.scope)
+    if call.paid and call.strikes("stock-ends"):
+        catalogue.set_stock(service, country, 0)
+    short = not call.paid and call.strikes("no-stock")
+    if short or catalogue.stock(service, country) == 0:
         raise no_stock(service, country)
-    price = sandbox.catalogue.price_atomic(service, country)
+    price = catalogue.price_atomic(service, country)
+    if not call.paid:
+        catalogue.quoted(service, country)
     price += (wanted.rental_hours or 0) * RENTAL_HOUR_ATOMIC
     return Price(price, f"A {service.name} number in {country.name}")
 
@@ -86,8 +93,14 @@ async def list_orders(
 
 
 @router.get("/orders/{order_id}")
-async def get_order(order_id: str, sandbox: TheSandbox, buyer: TheBuyer) -> OrderOut:
-    return _full(sandbox, _own(sandbox, order_id, buyer))
+async def get_order(order_id: str, sandbox: TheSandbox, buyer: TheBuyer, call: TheCall) -> OrderOut:
+    order = _own(sandbox, order_id, buyer)
+    shown = _full(sandbox, order)
+    if call.strikes("reorder"):
+        shown.messages.reverse()
+    if call.strikes("unknown-status"):
+        shown.status = UNKNOWN_STATUS
+    return shown
 
 
 @router.get("/orders/{order_id}/sms")
@@ -102,21 +115,29 @@ async def poll_sms(
     """Answers at once without `timeout` (seconds), else as soon as there is an SMS."""
     order = _own(sandbox, order_id, buyer)
     await wait_for_sms(sandbox, order, timeout, request)
-    answer = sms_out(order)
+    answer = sms_out(order, reordered=call_of(request.scope).strikes("reorder"))
     buyer.undo.append(sandbox.orders.mark_read(order))
     return answer
 
 
 @router.post("/orders/{order_id}/swap")
-async def swap_order(order_id: str, sandbox: TheSandbox, buyer: TheBuyer) -> OrderOut:
+async def swap_order(
+    order_id: str, sandbox: TheSandbox, buyer: TheBuyer, call: TheCall
+) -> OrderOut:
     order = _own(sandbox, order_id, buyer)
+    if call.strikes("swap-none"):
+        raise no_replacement()
     buyer.undo.append(sandbox.orders.swap(order))
     return _full(sandbox, order)
 
 
 @router.post("/orders/{order_id}/cancel")
-async def cancel_order(order_id: str, sandbox: TheSandbox, buyer: TheBuyer) -> EndedOut:
+async def cancel_order(
+    order_id: str, sandbox: TheSandbox, buyer: TheBuyer, call: TheCall
+) -> EndedOut:
     order = _own(sandbox, order_id, buyer)
+    if call.strikes("sms-beats-cancel"):
+        sandbox.orders.deliver_now(order)
     buyer.undo.append(sandbox.orders.cancel(order))
 
     async def refund(record: PaymentRecord) -> None:
@@ -127,8 +148,12 @@ async def cancel_order(order_id: str, sandbox: TheSandbox, buyer: TheBuyer) -> E
 
 
 @router.post("/orders/{order_id}/confirm")
-async def confirm_order(order_id: str, sandbox: TheSandbox, buyer: TheBuyer) -> OrderOut:
+async def confirm_order(
+    order_id: str, sandbox: TheSandbox, buyer: TheBuyer, call: TheCall
+) -> OrderOut:
     order = _own(sandbox, order_id, buyer)
+    if call.strikes("confirm-fails"):
+        raise Problem(500, "internal", "The order could not be confirmed")
     buyer.undo.append(sandbox.orders.confirm(order))
     return _full(sandbox, order)
 

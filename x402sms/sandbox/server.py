@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
-from decimal import Decimal
 from typing import Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
 
 from x402sms.errors import ConfigError
-from x402sms.money import parse_usdc
 from x402sms.sandbox.app import create_app
 from x402sms.sandbox.config import SandboxConfig
-from x402sms.sandbox.routes_control import advance, payment_out
+from x402sms.sandbox.controls import Controls
+from x402sms.sandbox.dropping import DroppingProtocol
 from x402sms.sandbox.state import Sandbox
 
 Result = TypeVar("Result")
@@ -29,80 +27,13 @@ HOST = "127.0.0.1"
 _PATIENCE = 15  # seconds for anything that takes milliseconds
 
 
-class RunningSandbox:
+class RunningSandbox(Controls):
     """A sandbox that serves. The methods may be called from any thread but the server's own."""
 
     def __init__(self, server: _Server) -> None:
+        super().__init__(server.sandbox, f"http://{HOST}:{server.port}")
         self._server = server
         self.app: FastAPI = server.app
-        self.state: Sandbox = server.sandbox
-        self.origin = f"http://{HOST}:{server.port}"
-        config = self.state.config
-        self.url = self.origin + config.api_prefix
-        self.network: str = config.network
-        self.pay_to = config.pay_to
-        self.rpc_url = config.rpc_url
-        self.funded_key = self.state.funded_key
-
-    def ready_line(self) -> str:
-        return json.dumps(
-            {
-                "url": self.url,
-                "network": self.network,
-                "pay_to": self.pay_to,
-                "funded_key": self.funded_key,
-                "rpc_url": self.rpc_url,
-            }
-        )
-
-    def payments(self) -> list[dict[str, Any]]:
-        """Every settled payment, oldest first, as `/_sandbox/payments` shows them."""
-        return self._on_loop(
-            lambda sandbox: [payment_out(record).model_dump() for record in sandbox.records]
-        )
-
-    def balance(self, address: str) -> int:
-        """In atomic units."""
-        return self._run(self.state.settlement.balance(address))
-
-    def fund(self, address: str, amount: str | int | Decimal) -> None:
-        """Give `address` so much USDC more (memory settlement only)."""
-        self._run(self.state.settlement.fund(address, parse_usdc(amount)))
-
-    def deliver_sms(
-        self, order_id: str, text: str, *, sender: str | None = None, code: str | None = None
-    ) -> None:
-        self._on_loop(
-            lambda sandbox: sandbox.orders.deliver(
-                sandbox.orders.find(order_id), text, sender, code
-            )
-        )
-
-    def advance(self, seconds: float, *, chain: bool = False) -> None:
-        """Let orders age; with `chain`, the time windows of payments too."""
-        self._on_loop(lambda sandbox: advance(sandbox, seconds, chain=chain))
-
-    def set_stock(self, service: str, country: str, count: int) -> None:
-        """How many numbers a pair has left from now on."""
-
-        def change(sandbox: Sandbox) -> None:
-            catalogue = sandbox.catalogue
-            known_service, known_country = catalogue.service(service), catalogue.country(country)
-            if known_service is None or known_country is None:
-                raise ValueError(f"no such service or country: {service}, {country}")
-            catalogue.set_stock(known_service, known_country, count)
-
-        self._on_loop(change)
-
-    def wait_for_pollers(self, count: int, *, timeout: float = 10) -> None:
-        """Return once exactly `count` long-polls are in progress; TimeoutError if that never is."""
-        self._run(self.state.until_polling(count, timeout))
-
-    def _on_loop(self, action: Callable[[Sandbox], Result]) -> Result:
-        async def act() -> Result:
-            return action(self.state)
-
-        return self._run(act())
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(work, self._server.loop).result(_PATIENCE)
@@ -167,7 +98,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 self.app,
                 loop="asyncio",
-                http="h11",
+                http=DroppingProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,

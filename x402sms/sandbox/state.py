@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
 
 from eth_account import Account
+from eth_utils.address import to_checksum_address
 from fastapi import Request
+from starlette.types import Scope
 
 from x402sms.errors import ConfigError
 from x402sms.money import parse_usdc
@@ -15,10 +16,16 @@ from x402sms.sandbox.catalogue import Catalogue
 from x402sms.sandbox.challenge import Terms
 from x402sms.sandbox.clock import Bell, Clock
 from x402sms.sandbox.config import SandboxConfig
+from x402sms.sandbox.endpoints import endpoint_of
+from x402sms.sandbox.faults import Call, Schedule
 from x402sms.sandbox.gate import Buyer, Gate
 from x402sms.sandbox.orders import Order, OrderBook
 from x402sms.sandbox.payments import PaymentRecord
+from x402sms.sandbox.rates import Rates
 from x402sms.sandbox.settlement import AnvilSettlement, MemorySettlement, Settlement
+
+# Where a request's scope names its sandbox, when one application serves many.
+SCOPE_KEY = "x402sms.sandbox"
 
 
 class Sandbox:
@@ -30,9 +37,9 @@ class Sandbox:
     def __init__(self, config: SandboxConfig) -> None:
         self.config = config
         self.bell = Bell()
-        self.clock = Clock(self.bell)
+        self.clock = Clock(self.bell, still=config.virtual_time)
         self.chain_clock = Clock(self.bell)
-        self.catalogue = Catalogue(config.seed)
+        self.catalogue = Catalogue(config.seed, price_drift=config.price_drift)
         self.orders = OrderBook(
             self.catalogue,
             self.clock,
@@ -47,7 +54,17 @@ class Sandbox:
         self.funded_key = config.funded_key
         self._fund_own_key()
         terms = Terms(config.dialect, config.chain, config.pay_to)
-        self.gate = Gate(terms, self.settlement, self.records, self.chain_clock)
+        seed = config.seed if config.fault_seed is None else config.fault_seed
+        self.schedule = Schedule(config.fault_list(), seed)
+        self.gate = Gate(
+            terms,
+            self.settlement,
+            self.records,
+            self.chain_clock,
+            Rates(config.rate_limit, self.clock),
+            free=config.free,
+        )
+        self.requests = 0
         self.closing = False
         self.polling = 0  # long-polls in progress
 
@@ -83,6 +100,20 @@ class Sandbox:
             await self.settlement.refund(record.pay_to, record.payer, record.amount_atomic)
             record.refunded_atomic = record.amount_atomic
 
+    def books(self, payer: str) -> tuple[int, int]:
+        """What `payer` paid, and what of it was paid back, in atomic units."""
+        payer = to_checksum_address(payer)
+        paid = [record for record in self.records if record.payer == payer]
+        return (
+            sum(record.amount_atomic for record in paid),
+            sum(record.refunded_atomic for record in paid),
+        )
+
+    def orders_of(self, payer: str) -> list[tuple[str, str]]:
+        """Id and status of the payer's settled orders, oldest first."""
+        orders = self.orders.of(to_checksum_address(payer))
+        return [(order.order_id, str(order.status)) for order in reversed(orders)]
+
     def _settlement(self) -> Settlement:
         config = self.config
         if config.settlement == "anvil":
@@ -108,14 +139,24 @@ def address_of(key: str) -> str:
         raise ConfigError("funded_key is not a private key: 0x and 64 hex digits") from None
 
 
-def atomic_of(amount: str | int | Decimal) -> int:
-    return parse_usdc(amount)
+def call_of(scope: Scope) -> Call:
+    sandbox = sandbox_in(scope)
+    header = sandbox.gate.terms.request_header.lower().encode()
+    return Call(
+        endpoint_of(scope["method"], scope["path"], sandbox.config.api_prefix),
+        any(name.lower() == header for name, _ in scope["headers"]),
+        sandbox.schedule,
+    )
+
+
+def sandbox_in(scope: Scope) -> Sandbox:
+    sandbox = scope.get(SCOPE_KEY) or scope["app"].state.sandbox
+    assert isinstance(sandbox, Sandbox)  # noqa: S101  create_app put it there
+    return sandbox
 
 
 def sandbox_of(request: Request) -> Sandbox:
-    sandbox = request.app.state.sandbox
-    assert isinstance(sandbox, Sandbox)  # noqa: S101  create_app put it there
-    return sandbox
+    return sandbox_in(request.scope)
 
 
 def buyer_of(request: Request) -> Buyer:

@@ -42,17 +42,25 @@ def order_row(order: Order) -> OrderRow:
     )
 
 
-def messages_out(order: Order) -> list[MessageOut]:
-    """Oldest first."""
+def messages_out(order: Order, *, reordered: bool = False) -> list[MessageOut]:
+    """Oldest first, unless reordered."""
+    messages = order.messages[::-1] if reordered else order.messages
     return [
-        MessageOut(sender=sms.sender, content=sms.content, received_at=moment(sms.received_at))
-        for sms in order.messages
+        MessageOut(
+            sender=sms.sender,
+            content=sms.content,
+            received_at=moment(sms.received_at),
+            phone_number=sms.phone_number,
+        )
+        for sms in messages
     ]
 
 
-def sms_out(order: Order) -> SmsOut:
+def sms_out(order: Order, *, reordered: bool = False) -> SmsOut:
     """What a poll answers now: received, still waiting, or how the order ended without an SMS."""
     newest = order.newest
+    if newest is not None and reordered:
+        newest = order.messages[0]
     if newest is None:
         ended = order.status in {Status.CANCELLED, Status.COMPLETED, Status.CONFIRMED}
         status = order.status if ended else Status.WAITING
@@ -61,5 +69,5 @@ def sms_out(order: Order) -> SmsOut:
         status=Status.RECEIVED,
         code=newest.code,
         full_text=newest.content,
-        messages=messages_out(order),
+        messages=messages_out(order, reordered=reordered),
     )
