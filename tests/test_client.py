@@ -37,7 +37,7 @@ from x402sms.errors import (
 from x402sms.money import parse_usdc
 from x402sms.sandbox import RunningSandbox, SandboxConfig, running_sandbox
 from x402sms.virtualsms.models import OrderStatus
-from x402sms.virtualsms.verification import Bought, Cancelled, Chosen, Received, Waiting
+from x402sms.virtualsms.effects import Bought, Cancelled, Chosen, Confirmed, Received, Waiting
 
 FUNDED = Decimal(100)
 
@@ -344,7 +344,7 @@ def test_the_job_buys_waits_and_confirms(sms: Any, sandbox: RunningSandbox, wall
     code = sms.receive_code("telegram", max_price="1", on_number=numbers.append, on_event=watch)
     assert (code.code, code.text, code.warnings) == ("730114", "Your code is 730114", ())
     assert numbers == [code.order.phone_number]
-    assert [type(event) for event in events] == [Chosen, Bought, Waiting, Received]
+    assert [type(event) for event in events] == [Chosen, Bought, Waiting, Received, Confirmed]
     assert sms.orders.get(code.order.order_id).is_final
     assert len(paid_for(sandbox, wallet)) == 5  # cheapest, order, one poll, confirm; and the look
 
@@ -394,7 +394,7 @@ def test_a_job_under_its_price_buys_nothing(sms: Any) -> None:
 
 def test_a_job_where_there_is_no_stock_buys_nothing(sms: Any) -> None:
     empty = next(o for o in sms.services.availability("telegram") if not o.in_stock)
-    with pytest.raises(NoStock, match="Try another country"):
+    with pytest.raises(NoStock, match="try another country"):
         sms.receive_code("telegram", max_price="5", country=empty.country)
 
 

@@ -19,7 +19,7 @@ from x402sms.errors import LedgerError, PaymentUnknown, UnreadableResponse
 from x402sms.ledger import SQLiteLedger
 from x402sms.sandbox import RunningSandbox, SandboxConfig, running_sandbox
 from x402sms.virtualsms.models import OrderStatus
-from x402sms.virtualsms.verification import Event, Waiting
+from x402sms.virtualsms.effects import Event, Waiting
 
 
 @pytest.fixture(params=COLOURS)

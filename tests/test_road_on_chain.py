@@ -14,7 +14,7 @@ from tests.shop import DIALECTS, DialectName
 from x402sms import Wallet
 from x402sms.money import parse_usdc
 from x402sms.sandbox import SandboxConfig, running_sandbox
-from x402sms.virtualsms.verification import Bought
+from x402sms.virtualsms.effects import Bought
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.facade import facade
 from x402sms import Client, Wallet
 from x402sms.errors import NoCodeReceived, OrderNotFound, SpendLimitExceeded, X402SMSError
 from x402sms.sandbox import RunningSandbox, SandboxConfig, running_sandbox
-from x402sms.virtualsms.verification import Bought
+from x402sms.virtualsms.effects import Bought
 
 KEY = "7f" * 31 + "a1"
 # The key as hex in either case, as decimal, as bytes in a repr, and in base64.

@@ -6,27 +6,34 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
+from x402sms.clock import Clock, SystemClock
 from x402sms.config import Settings, environment, load_settings
 from x402sms.errors import LedgerError
 from x402sms.ledger import Ledger, Payment, open_ledger
 from x402sms.limits import Amount, SpendLimits
+from x402sms.pacing import EXTENSION, Pace
+from x402sms.protocol.eip3009 import intent_nonce
 from x402sms.protocol.keccak import checksum_address
 from x402sms.protocol.networks import Network
 from x402sms.protocol.types import PaymentState, Receipt
-from x402sms.purchase import purchase_of
+from x402sms.purchase import is_loopback, purchase_of
 from x402sms.recovery import delivered_orders, match
 from x402sms.resources import Payments
 from x402sms.virtualsms.calls import Call
+from x402sms.virtualsms.effects import Earlier
 from x402sms.virtualsms.models import Order
 from x402sms.wallet import Signer, Wallet
 
 logger = logging.getLogger("x402sms")
+
+REQUESTS_PER_MINUTE = 60  # what the service allows
 
 
 class Meter:
@@ -51,6 +58,20 @@ class Meter:
         return sum(counted, Decimal(0))
 
 
+# The meter of the job whose call this is: a client may run many at once.
+_COUNTING: ContextVar[Meter | None] = ContextVar("x402sms_counting", default=None)
+
+
+@contextmanager
+def counted_by(meter: Meter) -> Iterator[None]:
+    """What is paid for within, by whatever client, is added to `meter`."""
+    token = _COUNTING.set(meter)
+    try:
+        yield
+    finally:
+        _COUNTING.reset(token)
+
+
 class BaseClient:
     """Settings, wallet, ledger and receipts: what both colours have. Sends nothing itself."""
 
@@ -64,6 +85,8 @@ class BaseClient:
         ledger: Ledger | str | os.PathLike[str] | None,
         rpc_url: str | None,
         on_payment: Callable[[Receipt], None] | None,
+        requests_per_minute: int | Literal["auto"] | None,
+        clock: Clock | None,
     ) -> None:
         # Nowhere a name for the environment: a traceback that shows locals would show the key.
         self.settings: Settings = load_settings(
@@ -83,6 +106,13 @@ class BaseClient:
         )
         self.last_receipt: Receipt | None = None
         self._on_payment = on_payment
+        self.clock: Clock = SystemClock() if clock is None else clock
+        if requests_per_minute == "auto":
+            local = is_loopback(httpx.URL(self.settings.base_url).host)
+            requests_per_minute = None if local else REQUESTS_PER_MINUTE
+        self.pace = (
+            None if requests_per_minute is None else Pace(requests_per_minute, clock=self.clock)
+        )
         self._meters: list[Meter] = []
 
     @contextmanager
@@ -99,10 +129,22 @@ class BaseClient:
         self.last_receipt = receipt
         for meter in self._meters:
             meter.add(receipt)
+        if (counting := _COUNTING.get()) is not None:
+            counting.add(receipt)
         if self._on_payment is not None:
             self._on_payment(receipt)
 
-    def _payment_of(self, error: Exception) -> Payment | None:
+    @contextmanager
+    def turn(self, request: httpx.Request) -> Iterator[None]:
+        """The places of a call among the requests of a minute: for its price and its payment."""
+        if self.pace is None:
+            yield
+            return
+        with self.pace.turn() as turn:
+            request.extensions[EXTENSION] = turn
+            yield
+
+    def payment_of(self, error: Exception) -> Payment | None:
         """The payment whose answer was lost, None where nothing was paid."""
         receipt = getattr(error, "receipt", None)
         nonce = receipt.nonce if receipt is not None else getattr(error, "nonce", None)
@@ -111,7 +153,7 @@ class BaseClient:
         network, payer = self.settings.network.caip2, checksum_address(self.wallet.address)
         return self.ledger.get(network=network, payer=payer, nonce=nonce)
 
-    def _match(self, payment: Payment, orders: list[Order]) -> tuple[Order | None, bool]:
+    def match(self, payment: Payment, orders: list[Order]) -> tuple[Order | None, bool]:
         """The order that the payment bought, among those that no other payment has.
 
         With it, whether another buyer was quicker on the way: an equal order may be in a newer
@@ -137,7 +179,7 @@ class BaseClient:
             taken.add(order.order_id)
         return None, contested
 
-    def _delivered(self, receipt: Receipt | None, order: Order) -> None:
+    def delivered(self, receipt: Receipt | None, order: Order) -> None:
         """Write down which order a payment brought: a note that must not cost the order."""
         if receipt is None:
             return
@@ -151,14 +193,27 @@ class BaseClient:
             network=self.settings.network.caip2, payer=payer, nonce=nonce, what=order.order_id
         )
 
-    def fingerprint(self, call: Call[Order]) -> str:
+    def earlier(self, intent: str) -> Earlier | None:
+        """What the ledger has under an intent of this wallet."""
+        network, payer = self.settings.network, checksum_address(self.wallet.address)
+        nonce = "0x" + intent_nonce(network, payer, intent).hex()
+        payment = self.ledger.get(network=network.caip2, payer=payer, nonce=nonce)
+        return None if payment is None else Earlier(payment.delivered, str(payment.state))
+
+    def fingerprint(self, call: Call[Order], purchase: str | None = None) -> str:
         """What the ledger knows the purchase by that `call` would be."""
-        return purchase_of(self.build_request(call)).fingerprint
+        return purchase_of(self.build_request(call, purchase=purchase)).fingerprint
 
     def build_request(
-        self, call: Call[Any], *, intent: str | None = None, max_price: Amount | None = None
+        self,
+        call: Call[Any],
+        *,
+        intent: str | None = None,
+        purchase: str | None = None,
+        max_price: Amount | None = None,
     ) -> httpx.Request:
-        """`call` as an httpx request. `intent` names the purchase."""
+        """`call` as an httpx request. `intent` names the purchase, `purchase` says what it buys
+        where another request may stand in for this one."""
         raise NotImplementedError
 
     def _ledger_view(self) -> Payments:

@@ -8,20 +8,15 @@ LedgerError and HostNotReachable, and ValueError for an argument that cannot be 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
-from datetime import datetime
-from functools import partial
-from itertools import takewhile
 from types import TracebackType
-from typing import Any, Self, TypeVar, assert_never
+from typing import Any, Literal, Self, TypeVar, Unpack, assert_never
 
-import anyio
 import httpx
 
 from x402sms.base_client import BaseClient
+from x402sms.clock import Clock
 from x402sms.driver import drive, drive_async
-from x402sms.errors import AlreadyPaid, PaymentUnknown, UnreadableResponse, X402SMSError
 from x402sms.exchange import (
     READ_TRIES,
     cut_short,
@@ -32,10 +27,11 @@ from x402sms.exchange import (
 )
 from x402sms.ledger import Ledger
 from x402sms.limits import Amount, SpendLimits
-from x402sms.money import parse_usdc, to_usdc
+from x402sms.ordering import Ask, Effect, Fetch, InLedger, buy_order
+from x402sms.pacing import AsyncPacedTransport, PacedTransport
+from x402sms.pooling import AsyncPooledTransport
 from x402sms.protocol.networks import Network
 from x402sms.protocol.types import Receipt
-from x402sms.recovery import not_older, since
 from x402sms.resources import (
     Account,
     AsyncAccount,
@@ -49,26 +45,16 @@ from x402sms.resources import (
 )
 from x402sms.steady import in_thread
 from x402sms.transport import AsyncX402Transport, X402Transport
+from x402sms.verifying import AsyncVerification, JobOptions, Verification, inbox_of, wanted
 from x402sms.virtualsms.calls import Call
+from x402sms.virtualsms.job import Code
 from x402sms.virtualsms.models import Order
-from x402sms.virtualsms.verification import (
-    Announce,
-    Bought,
-    Buy,
-    Code,
-    Effect,
-    Event,
-    Make,
-    Now,
-    Sleep,
-    receive_code,
-)
 from x402sms.wallet import Signer
 
-DEFAULT_TIMEOUT = httpx.Timeout(30, connect=10)
-
-# A purchase may have been paid for although it ended so.
-LOST = (AlreadyPaid, PaymentUnknown, UnreadableResponse)
+# A call may wait for a connection as long as it takes: a hundred long polls may be before it.
+DEFAULT_TIMEOUT = httpx.Timeout(30, connect=10, pool=None)
+# 60 requests a minute, some of which are polls of 180 s, are never so many at a time.
+MAX_CONNECTIONS = 200
 
 T = TypeVar("T")
 
@@ -79,7 +65,10 @@ class Client(BaseClient):
     `wallet` defaults to `Wallet.from_env()`; `network`, `base_url`, `limits`, `ledger` and
     `rpc_url` to the environment (`X402SMS_*`, `.env`), then to Base, the vendor's host for that
     network, `SpendLimits()` and the user's own ledger. `transport` is the httpx transport to send
-    through; `on_payment` gets every Receipt. Safe to share between threads.
+    through; `on_payment` gets every Receipt. At most `requests_per_minute` HTTP requests are sent,
+    a call that is one too many waits: "auto" is the service's own limit, 60, and none for a host
+    on this machine; None is none. A paid call is two requests. `clock` is what is waited by, for
+    tests. Safe to share between threads.
 
     Raises ConfigError and LedgerError.
     """
@@ -96,6 +85,8 @@ class Client(BaseClient):
         timeout: httpx.Timeout | float | None = None,
         transport: httpx.BaseTransport | None = None,
         on_payment: Callable[[Receipt], None] | None = None,
+        requests_per_minute: int | Literal["auto"] | None = "auto",
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(
             wallet,
@@ -105,6 +96,8 @@ class Client(BaseClient):
             ledger=ledger,
             rpc_url=rpc_url,
             on_payment=on_payment,
+            requests_per_minute=requests_per_minute,
+            clock=clock,
         )
         self._http = httpx.Client(
             base_url=self.settings.base_url,
@@ -115,7 +108,7 @@ class Client(BaseClient):
                 limits=self.settings.limits,
                 ledger=self.ledger,
                 rpc_url=self.settings.rpc_url,
-                transport=transport,
+                transport=self._paced(transport or httpx.HTTPTransport()),
                 on_payment=self._paid,
             ),
         )
@@ -126,9 +119,14 @@ class Client(BaseClient):
         self.payments = self._ledger_view()
 
     def build_request(
-        self, call: Call[Any], *, intent: str | None = None, max_price: Amount | None = None
+        self,
+        call: Call[Any],
+        *,
+        intent: str | None = None,
+        purchase: str | None = None,
+        max_price: Amount | None = None,
     ) -> httpx.Request:
-        return request_for(self._http, call, intent=intent, max_price=max_price)
+        return request_for(self._http, call, intent=intent, purchase=purchase, max_price=max_price)
 
     def call(
         self, call: Call[T], *, intent: str | None = None, max_price: Amount | None = None
@@ -138,104 +136,83 @@ class Client(BaseClient):
         return result_of(call, self._answer(request))
 
     def create_order(
-        self, call: Call[Order], *, intent: str | None = None, max_price: Amount | None = None
+        self,
+        call: Call[Order],
+        *,
+        intent: str | None = None,
+        purchase: str | None = None,
+        max_price: Amount | None = None,
     ) -> Order:
         """`call` for `POST /orders`: an order that was paid for while its answer was lost is found
         in `GET /orders` and returned; `last_receipt` says so."""
-        request = self.build_request(call, intent=intent, max_price=max_price)
-        try:
-            response = self._answer(request)
-            order = result_of(call, response)
-        except LOST as error:
-            found = self._found_instead(error)
-            if found is None:
-                raise
-            return found
-        self._delivered(receipt_of(response), order)
-        return order
+        request = self.build_request(call, intent=intent, purchase=purchase, max_price=max_price)
+        return drive(buy_order(self, call, request), self._perform)
 
-    def _found_instead(self, lost: Exception) -> Order | None:
-        """The order whose answer was lost. What goes wrong in looking is a note to that error."""
-        try:
-            payment = self._payment_of(lost)
-            if payment is None:
-                return None
-            for _ in range(READ_TRIES):
-                orders = self._orders_since(since([payment]))
-                order, contested = self._match(payment, orders)
-                if order is not None or not contested:
-                    return order
-        except X402SMSError as error:
-            lost.add_note(f"looking for the order in GET /orders failed: {error}")
-        return None
+    def verification(
+        self, service: str, *, max_price: Amount, **options: Unpack[JobOptions]
+    ) -> Verification:
+        """A job, to be used as a context manager: entering it buys the cheapest number for
+        `service` (an id or a name) under `max_price` USDC, for the number and for any of the small
+        calls around it. See `JobOptions` for the options, `Verification` for what it does.
 
-    def _orders_since(self, earliest: datetime) -> list[Order]:
-        return list(takewhile(lambda order: not_older(order, earliest), self.orders.list()))
-
-    def _answer(self, request: httpx.Request) -> httpx.Response:
-        """The answer with its body read: of a paid one that is cut short, at another try."""
-        for tries_left in reversed(range(READ_TRIES)):
-            try:
-                response = self._http.send(request, stream=True)
-            except httpx.TransportError as error:
-                raise unreachable(request, error) from error
-            try:
-                response.read()
-                break
-            except httpx.TransportError as error:
-                if receipt_of(response) is None or not tries_left:
-                    raise cut_short(response, error) from error
-            finally:
-                response.close()
-        self.last_receipt = receipt_of(response) or self.last_receipt
-        return response
+        Raises ValueError and TypeError for arguments that cannot be right; entering raises
+        SpendLimitExceeded, NoStock, ServiceNotFound, CountryNotFound.
+        """
+        return Verification(self, wanted(service, max_price, options))
 
     def receive_code(
         self,
         service: str,
         *,
         max_price: Amount,
-        on_number: Callable[[str], None] | None = None,
-        on_event: Callable[[Event], None] | None = None,
-        country: str | None = None,
         timeout: float = 180,
-        intent: str | None = None,
+        **options: Unpack[JobOptions],
     ) -> Code:
-        """Buy the cheapest number under `max_price` (USDC), wait for its SMS, confirm.
+        """`verification` in one call: buy a number, wait `timeout` seconds for its SMS, confirm.
 
-        Nothing dearer is signed, for the number or for any of the small calls around it.
+        `on_number` gets the number, to be typed in where the code is wanted. Whatever goes wrong
+        after the purchase, the order is cancelled for its refund.
 
-        `on_number` gets the number, to be typed in where the code is wanted; `on_event` all that
-        happens. Whatever goes wrong after the purchase, the order is cancelled for its refund.
-
-        Raises SpendLimitExceeded, NoStock, ServiceNotFound; NoCodeReceived, saying whether the
-        order was cancelled.
+        Raises what entering a `verification` raises; NoCodeReceived, saying what came of the order.
         """
-        watch = _watch(on_number, on_event)
+        return Verification(self, wanted(service, max_price, options)).receive(timeout)
 
-        def perform(effect: Effect) -> object:
-            match effect:
-                case Make():
-                    return self.call(effect.call, max_price=ceiling)
-                case Buy():
-                    return self.create_order(
-                        effect.call, intent=effect.intent, max_price=effect.max_price
-                    )
-                case Announce():
-                    watch(effect.event)
-                case Now():
-                    return time.monotonic()
-                case Sleep():
-                    time.sleep(effect.seconds)
-                case _:
-                    assert_never(effect)
-            return None
+    def listen_to(self, order_id: str) -> Verification:
+        """An order that is there already, for its messages."""
+        return Verification(self, inbox_of(order_id))
 
-        ceiling = to_usdc(parse_usdc(max_price))
-        job = receive_code(
-            service, max_price=ceiling, country=country, timeout=timeout, intent=intent
-        )
-        return drive(job, perform)
+    def _paced(self, transport: httpx.BaseTransport) -> httpx.BaseTransport:
+        return transport if self.pace is None else PacedTransport(transport, self.pace)
+
+    def _perform(self, effect: Effect) -> object:
+        match effect:
+            case Fetch():
+                return self._answer(effect.request)
+            case Ask():
+                return self.call(effect.call)
+            case InLedger():
+                return effect.work()
+            case _:
+                assert_never(effect)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        """The answer with its body read: of a paid one that is cut short, at another try."""
+        with self.turn(request):
+            for tries_left in reversed(range(READ_TRIES)):
+                try:
+                    response = self._http.send(request, stream=True)
+                except httpx.TransportError as error:
+                    raise unreachable(request, error) from error
+                try:
+                    response.read()
+                    break
+                except httpx.TransportError as error:
+                    if receipt_of(response) is None or not tries_left:
+                        raise cut_short(response, error) from error
+                finally:
+                    response.close()
+        self.last_receipt = receipt_of(response) or self.last_receipt
+        return response
 
     def close(self) -> None:
         self._http.close()
@@ -268,6 +245,8 @@ class AsyncClient(BaseClient):
         timeout: httpx.Timeout | float | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         on_payment: Callable[[Receipt], None] | None = None,
+        requests_per_minute: int | Literal["auto"] | None = "auto",
+        clock: Clock | None = None,
     ) -> None:
         super().__init__(
             wallet,
@@ -277,6 +256,8 @@ class AsyncClient(BaseClient):
             ledger=ledger,
             rpc_url=rpc_url,
             on_payment=on_payment,
+            requests_per_minute=requests_per_minute,
+            clock=clock,
         )
         self._http = httpx.AsyncClient(
             base_url=self.settings.base_url,
@@ -287,7 +268,9 @@ class AsyncClient(BaseClient):
                 limits=self.settings.limits,
                 ledger=self.ledger,
                 rpc_url=self.settings.rpc_url,
-                transport=transport,
+                transport=self._paced(
+                    transport or AsyncPooledTransport(max_connections=MAX_CONNECTIONS)
+                ),
                 on_payment=self._paid,
             ),
         )
@@ -298,9 +281,14 @@ class AsyncClient(BaseClient):
         self.payments = AsyncPayments(self._ledger_view())
 
     def build_request(
-        self, call: Call[Any], *, intent: str | None = None, max_price: Amount | None = None
+        self,
+        call: Call[Any],
+        *,
+        intent: str | None = None,
+        purchase: str | None = None,
+        max_price: Amount | None = None,
     ) -> httpx.Request:
-        return request_for(self._http, call, intent=intent, max_price=max_price)
+        return request_for(self._http, call, intent=intent, purchase=purchase, max_price=max_price)
 
     async def call(
         self, call: Call[T], *, intent: str | None = None, max_price: Amount | None = None
@@ -310,115 +298,71 @@ class AsyncClient(BaseClient):
         return result_of(call, await self._answer(request))
 
     async def create_order(
-        self, call: Call[Order], *, intent: str | None = None, max_price: Amount | None = None
+        self,
+        call: Call[Order],
+        *,
+        intent: str | None = None,
+        purchase: str | None = None,
+        max_price: Amount | None = None,
     ) -> Order:
         """`call` for `POST /orders`: an order that was paid for while its answer was lost is found
         in `GET /orders` and returned; `last_receipt` says so."""
-        request = self.build_request(call, intent=intent, max_price=max_price)
-        try:
-            response = await self._answer(request)
-            order = result_of(call, response)
-        except LOST as error:
-            found = await self._found_instead(error)
-            if found is None:
-                raise
-            return found
-        await in_thread(partial(self._delivered, receipt_of(response)), order)
-        return order
+        request = self.build_request(call, intent=intent, purchase=purchase, max_price=max_price)
+        return await drive_async(buy_order(self, call, request), self._perform)
 
-    async def _found_instead(self, lost: Exception) -> Order | None:
-        """The order whose answer was lost. What goes wrong in looking is a note to that error."""
-        try:
-            payment = await in_thread(self._payment_of, lost)
-            if payment is None:
-                return None
-            for _ in range(READ_TRIES):
-                orders = await self._orders_since(since([payment]))
-                order, contested = await in_thread(partial(self._match, payment), orders)
-                if order is not None or not contested:
-                    return order
-        except X402SMSError as error:
-            lost.add_note(f"looking for the order in GET /orders failed: {error}")
-        return None
-
-    async def _orders_since(self, earliest: datetime) -> list[Order]:
-        orders: list[Order] = []
-        async for order in self.orders.list():
-            if not not_older(order, earliest):
-                break
-            orders.append(order)
-        return orders
-
-    async def _answer(self, request: httpx.Request) -> httpx.Response:
-        """The answer with its body read: of a paid one that is cut short, at another try."""
-        for tries_left in reversed(range(READ_TRIES)):
-            try:
-                response = await self._http.send(request, stream=True)
-            except httpx.TransportError as error:
-                raise unreachable(request, error) from error
-            try:
-                await response.aread()
-                break
-            except httpx.TransportError as error:
-                if receipt_of(response) is None or not tries_left:
-                    raise cut_short(response, error) from error
-            finally:
-                await response.aclose()
-        self.last_receipt = receipt_of(response) or self.last_receipt
-        return response
+    def verification(
+        self, service: str, *, max_price: Amount, **options: Unpack[JobOptions]
+    ) -> AsyncVerification:
+        """`Client.verification`, as an async context manager."""
+        return AsyncVerification(self, wanted(service, max_price, options))
 
     async def receive_code(
         self,
         service: str,
         *,
         max_price: Amount,
-        on_number: Callable[[str], None] | None = None,
-        on_event: Callable[[Event], None] | None = None,
-        country: str | None = None,
         timeout: float = 180,  # noqa: ASYNC109  how long to wait for an SMS, not for a call
-        intent: str | None = None,
+        **options: Unpack[JobOptions],
     ) -> Code:
         """`Client.receive_code`, to be awaited. A task that is cancelled cancels the order."""
-        watch = _watch(on_number, on_event)
+        return await AsyncVerification(self, wanted(service, max_price, options)).receive(timeout)
 
-        ceiling = to_usdc(parse_usdc(max_price))
-        stopped = False
+    def listen_to(self, order_id: str) -> AsyncVerification:
+        """An order that is there already, for its messages."""
+        return AsyncVerification(self, inbox_of(order_id))
 
-        async def perform(effect: Effect) -> object:
-            # Once cancelled, the order is still to be cancelled: what is left is shielded, since
-            # a cancel scope would cancel each of its calls again.
-            nonlocal stopped
-            result: object = None
-            with anyio.CancelScope(shield=stopped):
+    def _paced(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        return transport if self.pace is None else AsyncPacedTransport(transport, self.pace)
+
+    async def _perform(self, effect: Effect) -> object:
+        match effect:
+            case Fetch():
+                return await self._answer(effect.request)
+            case Ask():
+                return await self.call(effect.call)
+            case InLedger():
+                return await in_thread(_do, effect.work)
+            case _:
+                assert_never(effect)
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        """The answer with its body read: of a paid one that is cut short, at another try."""
+        with self.turn(request):
+            for tries_left in reversed(range(READ_TRIES)):
                 try:
-                    result = await do(effect)
-                except anyio.get_cancelled_exc_class():
-                    stopped = True
-                    raise
-            return result
-
-        async def do(effect: Effect) -> object:
-            match effect:
-                case Make():
-                    return await self.call(effect.call, max_price=ceiling)
-                case Buy():
-                    return await self.create_order(
-                        effect.call, intent=effect.intent, max_price=effect.max_price
-                    )
-                case Announce():
-                    watch(effect.event)
-                case Now():
-                    return time.monotonic()
-                case Sleep():
-                    await anyio.sleep(effect.seconds)
-                case _:
-                    assert_never(effect)
-            return None
-
-        job = receive_code(
-            service, max_price=ceiling, country=country, timeout=timeout, intent=intent
-        )
-        return await drive_async(job, perform)
+                    response = await self._http.send(request, stream=True)
+                except httpx.TransportError as error:
+                    raise unreachable(request, error) from error
+                try:
+                    await response.aread()
+                    break
+                except httpx.TransportError as error:
+                    if receipt_of(response) is None or not tries_left:
+                        raise cut_short(response, error) from error
+                finally:
+                    await response.aclose()
+        self.last_receipt = receipt_of(response) or self.last_receipt
+        return response
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -436,13 +380,5 @@ class AsyncClient(BaseClient):
         await self.aclose()
 
 
-def _watch(
-    on_number: Callable[[str], None] | None, on_event: Callable[[Event], None] | None
-) -> Callable[[Event], None]:
-    def watch(event: Event) -> None:
-        if on_event is not None:
-            on_event(event)
-        if on_number is not None and isinstance(event, Bought):
-            on_number(event.order.phone_number or "")
-
-    return watch
+def _do(work: Callable[[], object]) -> object:
+    return work()

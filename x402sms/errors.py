@@ -312,14 +312,23 @@ class UnreadableResponse(APIError):
 
 class NoCodeReceived(X402SMSError):
     """No SMS arrived in time. `order_id` is the order; `cancelled` says whether it was cancelled
-    (True), was not (False), or could not be found out (None)."""
+    (True), was not (False), or could not be found out (None). `refunded` is what is known to have
+    come back and `cost` what the job cost all the same, in USDC."""
 
     def __init__(
-        self, message: str, *, order_id: str | None = None, cancelled: bool | None = None
+        self,
+        message: str,
+        *,
+        order_id: str | None = None,
+        cancelled: bool | None = None,
+        refunded: Decimal | None = None,
+        cost: Decimal | None = None,
     ) -> None:
         super().__init__(message)
         self.order_id = order_id
         self.cancelled = cancelled
+        self.refunded = refunded
+        self.cost = cost
 
 
 class BooksDisagree(X402SMSError):

@@ -29,6 +29,7 @@ def request_for(
     call: Call[Any],
     *,
     intent: str | None = None,
+    purchase: str | None = None,
     max_price: str | int | Decimal | None = None,
 ) -> httpx.Request:
     timeout = http.timeout
@@ -48,7 +49,7 @@ def request_for(
         content=body,
         headers=None if body is None else {"Content-Type": "application/json"},
         timeout=timeout,
-        extensions={"x402": {"intent": intent, "max_amount": max_price}},
+        extensions={"x402": {"intent": intent, "purchase": purchase, "max_amount": max_price}},
     )
 
 

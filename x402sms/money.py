@@ -65,6 +65,12 @@ def format_usdc(amount_atomic: int, *, places: int = 2) -> str:
     return f"{sign}{whole}.{decimals}" if decimals else f"{sign}{whole}"
 
 
+def usdc(amount: Decimal, *, places: int = 2) -> str:
+    """`format_usdc` of Decimal USDC as a service writes it, finer than atomic too: `0.05`."""
+    whole, _, fraction = f"{amount:f}".partition(".")
+    return f"{whole}.{fraction.rstrip('0').ljust(places, '0')}"
+
+
 def _digits(value: int) -> tuple[int, ...]:
     return tuple(int(digit) for digit in str(abs(value)))
 

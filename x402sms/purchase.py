@@ -19,7 +19,12 @@ SETTLING_SECONDS = 30  # a resource server settles last, after the work that was
 
 
 def purchase_of(request: httpx.Request) -> Purchase:
-    """The logical purchase behind a request whose body is read. Raises ConfigError."""
+    """The logical purchase behind a request whose body is read. Raises ConfigError.
+
+    What it buys is its method, origin, path, query and body; or method, origin, path and what the
+    option "purchase" says, where another query or body may stand in for the first ("a number for
+    telegram", whichever country has one).
+    """
     options = _options(request)
     intent_given = "intent" in options
     intent = options.setdefault("intent", secrets.token_hex(16))
@@ -29,15 +34,20 @@ def purchase_of(request: httpx.Request) -> Purchase:
     url = request.url
     origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
     target = url.raw_path.decode("ascii")
-    parts = (request.method, origin, target, hashlib.sha256(request.content).hexdigest())
+    path = origin + target.partition("?")[0]
+    if "purchase" in options:
+        parts = (request.method, path, "purchase", options["purchase"])
+    else:
+        content = hashlib.sha256(request.content).hexdigest()
+        parts = (request.method, origin, target, content)
     read_timeout = request.extensions.get("timeout", {}).get("read")
     max_amount = options.get("max_amount")
     return Purchase(
         intent=intent,
         method=request.method,
-        url=origin + target.partition("?")[0],
+        url=path,
         fingerprint=hashlib.sha256("\n".join(parts).encode()).hexdigest(),
-        private=url.scheme == "https" or _is_loopback(url.host),
+        private=url.scheme == "https" or is_loopback(url.host),
         takes_seconds=0 if read_timeout is None else int(read_timeout) + SETTLING_SECONDS,
         max_amount_atomic=None if max_amount is None else _max_amount(max_amount),
         intent_given=intent_given,
@@ -46,20 +56,22 @@ def purchase_of(request: httpx.Request) -> Purchase:
 
 def _options(request: httpx.Request) -> dict[str, Any]:
     given = request.extensions.get(EXTENSION, {})
-    if not isinstance(given, dict) or not given.keys() <= {"intent", "max_amount"}:
+    if not isinstance(given, dict) or not given.keys() <= {"intent", "max_amount", "purchase"}:
         raise ConfigError(
-            'extensions={"x402": {...}} takes "intent" and "max_amount", and nothing else'
+            'extensions={"x402": {...}} takes "intent", "purchase" and "max_amount", and nothing '
+            "else"
         )
     options = dict(given)
-    if options.get("intent") is None:
-        options.pop("intent", None)
-    elif not _is_intent(options["intent"]):
-        raise ConfigError(f"an intent is 1 to {LONGEST_INTENT} printable characters")
+    for name in ("intent", "purchase"):
+        if options.get(name) is None:
+            options.pop(name, None)
+        elif not _is_printable(options[name]):
+            raise ConfigError(f'"{name}" is 1 to {LONGEST_INTENT} printable characters')
     return options
 
 
-def _is_intent(intent: object) -> bool:
-    return isinstance(intent, str) and 0 < len(intent) <= LONGEST_INTENT and intent.isprintable()
+def _is_printable(text: object) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= LONGEST_INTENT and text.isprintable()
 
 
 def _max_amount(max_amount: Any) -> int:
@@ -69,7 +81,7 @@ def _max_amount(max_amount: Any) -> int:
         raise ConfigError(f"max_amount: {error}") from None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

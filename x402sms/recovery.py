@@ -8,13 +8,15 @@ order is given out once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from x402sms.ledger import Payment
 from x402sms.protocol.types import PaymentState
 from x402sms.virtualsms import calls
 from x402sms.virtualsms.calls import Call
+from x402sms.virtualsms.job import purchase_of
 from x402sms.virtualsms.models import Order
 
 # The service's clock may be this much behind ours, and a payment is older than its order.
@@ -23,7 +25,9 @@ SLACK = timedelta(seconds=120)
 # Of rental hours, as the vendor sells them.
 _TIERS = (4, 24, 72, 168, 720)
 
-Fingerprint = Callable[[Call[Order]], str]
+
+class Fingerprint(Protocol):
+    def __call__(self, call: Call[Order], purchase: str | None = None) -> str: ...
 
 
 def undelivered(payments: Iterable[Payment], orders_url: str) -> list[Payment]:
@@ -82,10 +86,13 @@ def _fingerprints(order: Order, fingerprint: Fingerprint) -> set[str]:
         return set()
     try:
         hours = (None, *_hours(order))
-        return {
-            fingerprint(calls.create_order(order.service, order.country, rental_hours))
-            for rental_hours in hours
-        }
+        found = set()
+        for rental_hours in hours:
+            call = calls.create_order(order.service, order.country, rental_hours)
+            found.add(fingerprint(call))
+            for country in (None, order.country):  # a job's, which may have left it open
+                found.add(fingerprint(call, purchase_of(order.service, country, rental_hours)))
+        return found
     except ValueError:  # a service or country that no request of ours can name
         return set()
 

@@ -31,6 +31,7 @@ from x402sms.virtualsms.models import (
     Page,
     Profile,
     Service,
+    Sms,
     SmsResult,
     Stats,
     Transaction,
@@ -52,6 +53,20 @@ class Caller(Protocol):
         self, call: Call[Order], *, intent: str | None = None, max_price: Amount | None = None
     ) -> Order: ...
 
+    def listen_to(self, order_id: str) -> Listener: ...
+
+
+class Listener(Protocol):
+    """Who has the messages of an order."""
+
+    def messages(self, timeout: float) -> Iterator[Sms]: ...
+
+
+class AsyncListener(Protocol):
+    """Who has the messages of an order, awaited."""
+
+    def messages(self, timeout: float) -> AsyncIterator[Sms]: ...
+
 
 class AsyncCaller(Protocol):
     """What sends a `Call`, awaited: `AsyncClient`."""
@@ -63,6 +78,8 @@ class AsyncCaller(Protocol):
     async def create_order(
         self, call: Call[Order], *, intent: str | None = None, max_price: Amount | None = None
     ) -> Order: ...
+
+    def listen_to(self, order_id: str) -> AsyncListener: ...
 
 
 class _Resource:
@@ -190,6 +207,13 @@ class Orders(_Resource):
         """One long-poll of at most 180 s, one paid call."""
         return self._client.call(calls.wait_for_sms(order_id, timeout))
 
+    def messages(self, order_id: str, timeout: float = LONGEST_POLL) -> Iterator[Sms]:
+        """Each message of an order once, as it comes; ends after `timeout` seconds without one.
+
+        Each long-poll is a paid call.
+        """
+        return self._client.listen_to(order_id).messages(timeout)
+
     def swap(self, order_id: str) -> Order:
         return self._client.call(calls.swap_order(order_id))
 
@@ -245,6 +269,17 @@ class AsyncOrders(_AsyncResource):
     ) -> SmsResult:
         """One long-poll of at most 180 s, one paid call."""
         return await self._client.call(calls.wait_for_sms(order_id, timeout))
+
+    def messages(
+        self,
+        order_id: str,
+        timeout: float = LONGEST_POLL,  # noqa: ASYNC109  how long to wait for an SMS, not for a call
+    ) -> AsyncIterator[Sms]:
+        """Each message of an order once, as it comes; ends after `timeout` seconds without one.
+
+        Each long-poll is a paid call.
+        """
+        return self._client.listen_to(order_id).messages(timeout)
 
     async def swap(self, order_id: str) -> Order:
         return await self._client.call(calls.swap_order(order_id))

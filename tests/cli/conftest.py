@@ -9,6 +9,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -179,6 +180,19 @@ def orders_of(sandbox: RunningSandbox) -> list[dict[str, Any]]:
     orders = answer.json()
     assert isinstance(orders, list)
     return orders
+
+
+def newest_order(sandbox: RunningSandbox) -> dict[str, Any]:
+    return orders_of(sandbox)[0]
+
+
+def bought_at(sandbox: RunningSandbox, *, number: int = 1) -> str:
+    """The id of the newest order, once so many are paid for: be the buyer told of it or not."""
+    until = time.monotonic() + 30
+    while len(orders := sandbox.orders_of(ADDRESS)) < number:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return orders[-1][0]
 
 
 def challenge_of(sandbox: RunningSandbox) -> dict[str, str]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 import signal
 from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
 
 import httpx
-import pexpect
 import pytest
 
-from tests.cli.conftest import KEY, Cli, MakeCli, orders_of
+from tests.cli.conftest import ADDRESS, KEY, Cli, MakeCli, bought_at, newest_order, orders_of
+from x402sms import verifying
+from x402sms.cli.code import code
 from x402sms.errors import ServerError
-from x402sms.sandbox import RunningSandbox, SandboxConfig, running_sandbox
+from x402sms.sandbox import Fault, RunningSandbox, SandboxConfig, running_sandbox
+from x402sms.virtualsms import ending
 
 ANSI = re.compile(r"\x1b\[")
 BUY = ("code", "telegram", "--max-price", "0.30")
@@ -24,11 +30,14 @@ def own_sandbox() -> Iterator[RunningSandbox]:
         yield running
 
 
+@pytest.fixture
+def own_cli(own_sandbox: RunningSandbox, make_cli: MakeCli) -> Cli:
+    return make_cli(own_sandbox.url)
+
+
 def _deliver(sandbox: RunningSandbox, text: str) -> None:
     """An SMS for the newest order."""
-    order_id = orders_of(sandbox)[0]["order_id"]
-    sms = f"{sandbox.origin}/_sandbox/orders/{order_id}/sms"
-    httpx.post(sms, json={"text": text}, trust_env=False).raise_for_status()
+    sandbox.deliver_sms(newest_order(sandbox)["order_id"], text)
 
 
 def test_the_bare_code_on_stdout_and_the_rest_on_stderr(lively: Cli) -> None:
@@ -41,13 +50,15 @@ def test_the_bare_code_on_stdout_and_the_rest_on_stderr(lively: Cli) -> None:
         r"cheapest +[A-Z]{2}, 0\.[0-9]+ USDC",
         r"number +\+[0-9]{8,15}",
         r"order +ord_[0-9a-f]+",
-        r"waiting +at most 180 s",
+        r"waiting +at most 180 s, for another number after 120 s",
         rf"received +Your Telegram code is {code}",
-        r"GET\t/services/telegram/cheapest\t0\.001\t0x[0-9a-f]{4}…[0-9a-f]{4}\tsettled",
+        r"confirmed +order ord_[0-9a-f]+",
+        r"GET\t/services/telegram/availability\t0\.001\t0x[0-9a-f]{4}…[0-9a-f]{4}\tsettled",
         r"POST\t/orders\t0\.[0-9]+\t0x[0-9a-f]{4}…[0-9a-f]{4}\tsettled",
         r"GET\t/orders/ord_[0-9a-f]+/sms\t0\.002\t.*\tsettled",
         r"POST\t/orders/ord_[0-9a-f]+/confirm\t0\.001\t.*\tsettled",
         r"total\t4 calls\t0\.[0-9]+\t\t",
+        r"cost +0\.054 USDC = number 0\.05 \+ 3 other calls 0\.004; nothing refunded",
     ]
     for pattern, line in zip(patterns, lines, strict=True):
         assert re.fullmatch(pattern, line), line
@@ -58,16 +69,17 @@ def test_json_is_one_document_and_adds_up(lively: Cli) -> None:
     ended = lively.program(*BUY, "--json", "--country", "gb")
     assert ended.status == 0
     found = ended.json
-    assert set(found) == {
-        "code", "text", "phone_number", "order_id", "country", "price", "total", "payments",
-        "warnings",
-    }  # fmt: skip
+    assert list(found) == [
+        "code", "text", "order_id", "phone_number", "country", "price", "cost", "paid", "refunded",
+        "swaps", "numbers", "left_out", "intent", "payments", "warnings",
+    ]  # fmt: skip
     assert found["text"] == f"Your Telegram code is {found['code']}"
-    assert (found["country"], found["warnings"]) == ("GB", [])
+    assert (found["country"], found["warnings"], found["left_out"]) == ("GB", [], [])
     assert found["phone_number"].startswith("+44")
     assert isinstance(found["price"], str)
     atomic = [int(payment["amount_atomic"]) for payment in found["payments"]]
-    assert found["total"] == f"{sum(atomic) / 10**6:.6f}"
+    assert found["paid"] == found["cost"] == f"{sum(atomic) / 10**6:.6f}"
+    assert (found["refunded"], found["swaps"]) == ("0.000000", 0)
     assert {payment["state"] for payment in found["payments"]} == {"settled"}
     assert [payment["delivered"] for payment in found["payments"]] == [
         None,
@@ -75,6 +87,26 @@ def test_json_is_one_document_and_adds_up(lively: Cli) -> None:
         None,
         None,
     ]
+    assert found["payments"][1]["intent"] == found["intent"]
+    assert found["numbers"] == [
+        {
+            "order_id": found["order_id"],
+            "phone_number": found["phone_number"],
+            "previous_numbers": [],
+            "country": "GB",
+            "price": found["price"],
+            "resumed": False,
+            "ended": "confirmed",
+            "refund": None,
+            "why": None,
+        }
+    ]
+
+
+@pytest.mark.parametrize("written", ["Telegram", "telegram"])
+def test_a_service_may_be_written_by_its_name(written: str, lively: Cli) -> None:
+    ended = lively("code", written, "--max-price", "0.30")
+    assert (ended.status, len(ended.out)) == (0, 7)
 
 
 def test_an_sms_without_a_code_is_printed_as_it_is(
@@ -87,14 +119,149 @@ def test_an_sms_without_a_code_is_printed_as_it_is(
     assert out == "Welcome![31m Open the app\n"
 
 
-def test_no_sms_in_time_cancels_the_order(own_sandbox: RunningSandbox, make_cli: MakeCli) -> None:
-    ended = make_cli(own_sandbox.url).program(*BUY, "--timeout", "1", "--json")
+def test_a_pattern_says_what_the_code_is(own_sandbox: RunningSandbox, own_cli: Cli) -> None:
+    running = own_cli.start(*BUY, "--pattern", "ref ([A-Z]{4})")
+    own_sandbox.wait_for_pollers(1)
+    _deliver(own_sandbox, "Your code is 481516, ref QXJK")
+    out, _ = running.communicate(timeout=30)
+    assert out == "QXJK\n"
+
+
+def test_no_sms_in_time_cancels_the_order(own_sandbox: RunningSandbox, own_cli: Cli) -> None:
+    ended = own_cli.program(*BUY, "--timeout", "1", "--json")
     error = ended.error
     assert (ended.status, error["type"], error["cancelled"]) == (7, "NoCodeReceived", True)
     [order] = orders_of(own_sandbox)
     assert (order["order_id"], order["status"]) == (error["order_id"], "cancelled")
     assert "is cancelled" in error["message"]
     assert "refunded" in error["message"]
+    assert_books_agree(error, own_sandbox)
+    [number] = error["numbers"]
+    assert (number["ended"], number["refund"]) == ("cancelled", order["price"])
+    assert ended.err.splitlines()[-1] == (
+        "cost       0.002 USDC = number 0.05 + 2 other calls 0.002 - 0.05 refunded"
+    )
+
+
+def assert_books_agree(told: dict[str, Any], sandbox: RunningSandbox) -> None:
+    """What the document says was paid and came back is what the sandbox has."""
+    paid, refunded = (Decimal(told[name]) for name in ("paid", "refunded"))
+    assert (int(paid * 10**6), int(refunded * 10**6)) == sandbox.books(ADDRESS)
+    assert Decimal(told["cost"]) == paid - refunded
+    assert sum(Decimal(number["refund"] or 0) for number in told["numbers"]) == refunded
+
+
+# Numbers that bring nothing
+
+
+def test_a_silent_number_is_swapped_and_the_new_one_told(
+    own_sandbox: RunningSandbox, own_cli: Cli
+) -> None:
+    running = own_cli.start(*BUY, "--swap-after", "1", "--max-numbers", "1", "--json")
+    assert running.stderr is not None
+    heard = ""
+    while not heard.startswith("swapped"):
+        heard = running.stderr.readline()
+    order = newest_order(own_sandbox)
+    assert heard == f"swapped    new number {order['phone_number']}\n"
+    _deliver(own_sandbox, "Your code is 481516")
+    out, _ = running.communicate(timeout=30)
+    found = json.loads(out)
+    assert (found["code"], found["swaps"]) == ("481516", 1)
+    assert found["phone_number"] == order["phone_number"]
+    [number] = found["numbers"]
+    assert len(number["previous_numbers"]) == 1
+    assert_books_agree(found, own_sandbox)
+
+
+def test_after_the_last_swap_another_number_is_bought(
+    own_sandbox: RunningSandbox, own_cli: Cli
+) -> None:
+    options = ("--swap-after", "1", "--max-swaps", "0", "--max-numbers", "2", "--timeout", "60")
+    running = own_cli.start(*BUY, *options, "--json")
+    assert running.stderr is not None
+    numbers: list[str] = []
+    while len(numbers) < 2:
+        if (heard := running.stderr.readline()).startswith("number"):
+            numbers.append(heard.split()[1])
+    _deliver(own_sandbox, "Your code is 481516")
+    out, err = running.communicate(timeout=30)
+    found = json.loads(out)
+    assert found["code"] == "481516"
+    assert [number["phone_number"] for number in found["numbers"]] == numbers
+    assert [number["ended"] for number in found["numbers"]] == ["cancelled", "confirmed"]
+    first, second = (number["price"] for number in found["numbers"])
+    assert found["numbers"][0]["refund"] == first
+    assert_books_agree(found, own_sandbox)
+    both = Decimal(first) + Decimal(second)
+    assert f"= 2 numbers {both:.2f} + " in err.splitlines()[-1]
+
+
+def test_a_country_whose_stock_ends_is_left_out(own_sandbox: RunningSandbox, own_cli: Cli) -> None:
+    own_sandbox.set_faults([Fault("no-stock", route="POST /orders", times=1)])
+    running = own_cli.start(*BUY, "--json")
+    own_sandbox.wait_for_pollers(1)
+    _deliver(own_sandbox, "Your code is 481516")
+    out, err = running.communicate(timeout=30)
+    found = json.loads(out)
+    [left_out] = found["left_out"]
+    first, reason = re.findall(r"(?m)^left out +([A-Z]{2}): (.+)$", err)[0]
+    assert left_out == {"country": first, "reason": reason}
+    assert found["country"] != first
+    assert_books_agree(found, own_sandbox)
+
+
+def test_an_order_that_somebody_else_cancels_is_told_of(
+    own_sandbox: RunningSandbox, own_cli: Cli
+) -> None:
+    running = own_cli.start(*BUY, "--json")
+    own_sandbox.wait_for_pollers(1)
+    first = newest_order(own_sandbox)["order_id"]
+    assert own_cli("orders", "cancel", first).status == 0
+    assert running.stderr is not None
+    while (heard := running.stderr.readline()) and not heard.startswith("cancelled"):
+        pass
+    assert heard == f"cancelled  order {first}, 0.05 USDC refunded\n"
+    own_sandbox.wait_for_pollers(1)
+    _deliver(own_sandbox, "Your code is 481516")
+    out, _ = running.communicate(timeout=30)
+    numbers = json.loads(out)["numbers"]
+    assert [(number["ended"], number["refund"]) for number in numbers] == [
+        ("cancelled", "0.05"),
+        ("confirmed", None),
+    ]
+
+
+def test_every_offer_above_the_ceiling_names_the_cheapest(cli: Cli) -> None:
+    ended = cli.program("code", "telegram", "--max-price", "0.01", "--json")
+    error = ended.error
+    assert (ended.status, error["limit"], error["amount"]) == (3, "max_price", "0.05")
+    assert "the cheapest number for telegram costs 0.05 USDC" in error["message"]
+    assert (error["numbers"], error["order_id"], error["paid"]) == ([], None, "0.001000")
+    assert ended.err.splitlines()[-1] == "cost       0.001 USDC for 1 call; no number bought"
+
+
+def test_a_rental_is_kept(own_sandbox: RunningSandbox, own_cli: Cli) -> None:
+    rent = ("--rental-hours", "4", "--country", "GB")
+    running = own_cli.start("code", "telegram", "--max-price", "1", *rent, "--json")
+    own_sandbox.wait_for_pollers(1)
+    _deliver(own_sandbox, "Your code is 481516")
+    out, _ = running.communicate(timeout=30)
+    found = json.loads(out)
+    assert (found["code"], found["numbers"][0]["ended"]) == ("481516", "kept")
+    assert newest_order(own_sandbox)["status"] == "received"
+    running = own_cli.start("code", "telegram", "--max-price", "1", *rent)
+    own_sandbox.wait_for_pollers(1)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=30)
+    order = newest_order(own_sandbox)
+    assert (running.returncode, order["status"]) == (7, "waiting")
+    assert f"the rental {order['order_id']} is kept" in err
+    # What hours cost is known only when they are bought.
+    assert f"order      {order['order_id']}, GB, {order['price']} USDC\n" in err
+
+
+# Ctrl-C, SIGTERM
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -107,9 +274,25 @@ def test_ctrl_c_cancels_the_order_and_says_so(
     out, err = running.communicate(timeout=30)
     [order] = orders_of(own_sandbox)
     assert (running.returncode, out, order["status"]) == (7, "", "cancelled")
-    assert f"the order {order['order_id']} is cancelled, {order['price']} USDC refunded" in err
+    told = f"the order {order['order_id']} is cancelled, {order['price']} USDC refunded"
+    assert err.count(told) == 1
     assert "\tunknown" in err  # the poll that was cut off is on the receipt
     assert "Traceback" not in err
+
+
+def test_in_the_background_it_does_not_hear_the_ctrl_c_of_another_program(
+    own_sandbox: RunningSandbox, own_cli: Cli
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `command &`
+    try:
+        running = own_cli.start(*BUY)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    own_sandbox.wait_for_pollers(1)
+    running.send_signal(signal.SIGINT)
+    _deliver(own_sandbox, "Your code is 481516")
+    out, _ = running.communicate(timeout=30)
+    assert (running.returncode, out) == (0, "481516\n")
 
 
 def test_a_second_ctrl_c_leaves_the_order_and_says_how_to_cancel_it(make_cli: MakeCli) -> None:
@@ -119,9 +302,9 @@ def test_a_second_ctrl_c_leaves_the_order_and_says_how_to_cancel_it(make_cli: Ma
         running.send_signal(signal.SIGINT)
         assert running.stderr is not None
         seen = ""
-        while "at most 120 s" not in seen and "at most 119 s" not in seen:
+        while "held back" not in seen:
             seen += running.stderr.readline()
-        assert "held back" in seen
+        assert re.search(r"can be cancelled in 1[0-9]{2} s", seen)
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=30)
         [order] = orders_of(sandbox)
@@ -147,7 +330,7 @@ def test_ctrl_c_before_anything_is_bought(cli: Cli, monkeypatch: pytest.MonkeyPa
     def stopped(service: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("x402sms.virtualsms.calls.find_cheapest", stopped)
+    monkeypatch.setattr("x402sms.virtualsms.calls.service_availability", stopped)
     ended = cli(*BUY)
     assert ended.status == 7
     assert ended.err == "error: stopped before a number was bought\n"
@@ -172,48 +355,48 @@ def test_ctrl_c_while_the_purchase_is_on_its_way_is_an_unknown_outcome(
         assert payment["state"] == "unknown"
 
 
-def test_an_error_while_waiting_says_what_became_of_the_order(
-    own_sandbox: RunningSandbox, make_cli: MakeCli
+def test_ctrl_c_while_the_purchase_is_on_its_way_gives_it_back(make_cli: MakeCli) -> None:
+    held = Fault("slow", route="POST /orders", paid=True, times=1)
+    config = SandboxConfig(funded_key=KEY, faults=[held], slow_seconds=60)
+    with running_sandbox(config) as sandbox:
+        running = make_cli(sandbox.url).start(*BUY, "--json")
+        bought_at(sandbox)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=30)
+        [(order_id, status)] = sandbox.orders_of(ADDRESS)
+        error = json.loads(out)["error"]
+        assert (running.returncode, status) == (7, "cancelled"), err
+        assert (error["order_id"], error["cancelled"]) == (order_id, True)
+        assert_books_agree(error, sandbox)
+
+
+def test_an_order_that_ends_under_the_poll_says_that_its_refund_is_not_known(
+    own_sandbox: RunningSandbox, own_cli: Cli
 ) -> None:
-    running = make_cli(own_sandbox.url).start(*BUY, "--json")
+    running = own_cli.start(*BUY, "--json")
     own_sandbox.wait_for_pollers(1)
-    own_sandbox.advance(3600)  # the order expires under the poll, and cannot be cancelled
+    own_sandbox.advance(3600)
     out, err = running.communicate(timeout=30)
-    assert running.returncode == 6, err
-    [order] = orders_of(own_sandbox)
-    assert f"x402sms orders cancel {order['order_id']}" in out
+    assert running.returncode == 7, err
+    order_id = newest_order(own_sandbox)["order_id"]
+    error = json.loads(out)["error"]
+    assert f"`x402sms orders show {order_id}`" in error["message"]
+    assert error["numbers"][0]["ended"] == "not cancelled"
+    assert error["refunded"] == "0.000000"
 
 
-def test_a_terminal_sees_a_countdown(own_sandbox: RunningSandbox, make_cli: MakeCli) -> None:
-    cli = make_cli(own_sandbox.url)
-    program, *arguments = cli.command(*BUY, "--timeout", "60")
-    environment = {**cli.program_environment, "TERM": "xterm-256color"}
-    with pexpect.spawn(
-        program, arguments, env=environment, encoding="utf-8", timeout=30, dimensions=(30, 80)
-    ) as terminal:
-        terminal.expect(r"number .*\+[0-9]{8}")
-        terminal.expect("waiting for the SMS")
-        terminal.expect(r"1:00|0:59")
-        own_sandbox.wait_for_pollers(1)
-        _deliver(own_sandbox, "Your code is 481516")
-        terminal.expect("received")
-        terminal.expect("481516\r\n")
-        terminal.expect("total")
-        terminal.expect(pexpect.EOF)
-    assert terminal.exitstatus == 0
-
-
-def test_no_color_is_respected_on_a_terminal(
+def test_an_error_while_waiting_says_once_what_became_of_the_order(
     own_sandbox: RunningSandbox, make_cli: MakeCli
 ) -> None:
-    cli = make_cli(own_sandbox.url, NO_COLOR="1")
-    program, *arguments = cli.command("cheapest", "telegrm")
-    environment = {**cli.program_environment, "TERM": "xterm-256color"}
-    with pexpect.spawn(program, arguments, env=environment, encoding="utf-8") as terminal:
-        terminal.expect(pexpect.EOF)
-        shown = terminal.before
-    assert "telegram" in shown
-    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", shown)
+    # Enough to look, to buy and to cancel, and not for a poll.
+    ended = make_cli(own_sandbox.url, X402SMS_MAX_TOTAL="0.0525")(*BUY, "--json")
+    error = ended.error
+    assert (ended.status, error["type"], error["limit"]) == (3, "SpendLimitExceeded", "total")
+    [(order_id, status)] = own_sandbox.orders_of(ADDRESS)
+    assert status == "cancelled"
+    assert error["message"].count(f"the order {order_id} is cancelled") == 1
+    assert (error["order_id"], error["numbers"][0]["ended"]) == (order_id, "cancelled")
+    assert_books_agree(error, own_sandbox)
 
 
 # Names of services and countries
@@ -222,9 +405,9 @@ def test_no_color_is_respected_on_a_terminal(
 def test_an_unknown_service_is_answered_with_near_names(cli: Cli) -> None:
     ended = cli.program("code", "telegrm", "--max-price", "0.30")
     assert (ended.status, ended.out) == (6, "")
-    assert "looking for near names in the list of services: one paid call\n" in ended.err
-    assert "Did you mean telegram" in ended.err
+    assert "nothing was bought. Did you mean telegram (Telegram)" in ended.err
     nothing = cli("cheapest", "zzzzzzzzzz").err
+    assert "looking for near names in the list of services: one paid call\n" in nothing
     assert "`x402sms services` lists all there are" in nothing
 
 
@@ -270,4 +453,29 @@ def test_a_price_that_is_none_is_refused_before_any_lookup(cli: Cli) -> None:
         ended = cli(*command, "germany", "--max-price", "1e3")
         assert ended.status == 2
         assert ended.err.startswith("error: '1e3' is not an amount of USDC")
+    assert cli("payments", "list", "--json").json == []
+
+
+def test_what_the_options_are_by_default_is_the_librarys() -> None:
+    options = inspect.signature(code).parameters
+    assert options["max_swaps"].default == verifying.SWAPS
+    assert options["max_numbers"].default == verifying.NUMBERS
+    assert options["swap_after"].default == ending.DEFAULT_HOLD
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--pattern", "("), "pattern"),
+        (("--max-total", "1e3"), "'1e3' is not an amount of USDC"),
+        (("--country", "44"), "write the country's two-letter code"),
+        (("--max-numbers", "0"), "--max-numbers"),
+    ],
+)
+def test_an_option_that_cannot_be_right_costs_nothing(
+    options: tuple[str, str], says: str, cli: Cli
+) -> None:
+    ended = cli(*BUY, *options)
+    assert ended.status == 2
+    assert says in ended.err
     assert cli("payments", "list", "--json").json == []

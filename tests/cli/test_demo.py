@@ -42,7 +42,7 @@ def test_the_demo_in_json(make_cli: MakeCli) -> None:
     assert (ended.status, found["service"], found["books_agree"]) == (0, "discord", True)
     assert found["sandbox"] is True
     spent = sum(int(payment["amount_atomic"]) for payment in found["payments"])
-    assert found["total"] == f"0.{spent:06d}"
+    assert found["paid"] == found["cost"] == f"0.{spent:06d}"
     assert found["wallet"]["has"] == f"0.{10**6 - spent:06d}"
 
 
@@ -57,9 +57,10 @@ def test_the_demo_never_touches_the_users_own_wallet_and_ledger(make_cli: MakeCl
 
 @pytest.mark.usefixtures("soon")
 def test_the_demo_knows_no_such_service(make_cli: MakeCli) -> None:
-    ended = make_cli()("demo", "telegrm")
+    ended = make_cli()("demo", "telegrm", "--json")
     assert ended.status == 6
-    assert "Did you mean telegram" in ended.err
+    assert "Did you mean telegram" in ended.error["message"]
+    assert (ended.error["numbers"], ended.error["refunded"]) == ([], "0.000000")
 
 
 def _drop_one(payments: list[dict[str, Any]]) -> list[dict[str, Any]]:

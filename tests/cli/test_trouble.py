@@ -83,7 +83,7 @@ def test_a_number_above_the_ceiling_costs_only_the_search(
     line = _error_line(ended, 3)
     for word in ("nothing bought", "--max-price", "another country"):
         assert word in line
-    assert ended.err.splitlines()[-1] == "total\t1 call\t0.001\t\t"
+    assert ended.err.splitlines()[-2] == "total\t1 call\t0.001\t\t"
     assert len(orders_of(sandbox)) == before
 
 

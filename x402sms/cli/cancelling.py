@@ -12,12 +12,13 @@ from x402sms.cli.asking import agreed, can_ask
 from x402sms.cli.command import command
 from x402sms.cli.failures import utc
 from x402sms.cli.options import LEDGER_AND_CHAIN, PaymentArgument, Yes
-from x402sms.cli.output import Output, usdc
+from x402sms.cli.output import Output
 from x402sms.cli.payments import find
 from x402sms.cli.receipts import path_of, payment_document
 from x402sms.cli.reconciling import ask_chain
 from x402sms.cli.run import Run
 from x402sms.errors import CannotCancel, ChainUnreadable, ConfigError
+from x402sms.money import usdc
 
 if TYPE_CHECKING:
     from x402sms.chain import CancelEstimate

@@ -91,10 +91,12 @@ def _execute(
     finally:
         run.close()
     (show_table if itemised else show_line)(run.out, run.made)
+    if run.summary:
+        run.out.step("cost", run.summary)
     return status
 
 
 def _tell(run: Run, error: BaseException) -> int:
-    failure = describe(error, run.made)
+    failure = describe(error, run.made, run.facts)
     run.out.failure(failure)
     return failure.exit_code

@@ -13,10 +13,11 @@ from x402sms.cli.books import Balances, disagreements
 from x402sms.cli.code import Result, receive
 from x402sms.cli.command import command
 from x402sms.cli.options import NONE, Given
-from x402sms.cli.output import Output, usdc
+from x402sms.cli.output import Output
 from x402sms.cli.receipts import short, show_table, total
 from x402sms.cli.run import Run
 from x402sms.errors import BooksDisagree
+from x402sms.money import usdc
 
 if TYPE_CHECKING:
     from x402sms.sandbox import RunningSandbox
@@ -96,12 +97,10 @@ def demo(
         tempfile.TemporaryDirectory(prefix="x402sms-demo-") as folder,
         running_sandbox(SandboxConfig(sms_after=SMS_AFTER)) as sandbox,
     ):
-        return _demonstrate(run.out, sandbox, Path(folder), service)
+        return _demonstrate(run, sandbox, Path(folder), service)
 
 
-def _demonstrate(
-    out: Output, sandbox: "RunningSandbox", folder: Path, service: str
-) -> Demonstration:
+def _demonstrate(run: Run, sandbox: "RunningSandbox", folder: Path, service: str) -> Demonstration:
     from x402sms.money import to_usdc
     from x402sms.wallet import Wallet
 
@@ -109,11 +108,12 @@ def _demonstrate(
     sandbox.fund(wallet.address, PLAY_MONEY)
     before = Balances.read(sandbox, wallet.address)
     given = Given(sandbox.url, sandbox.network, str(folder / "payments.db"))
-    _introduce(out, sandbox, wallet)
-    own = ThrowawayRun(given, out, wallet)
+    _introduce(run.out, sandbox, wallet)
+    own = ThrowawayRun(given, run.out, wallet)
     try:
         result = receive(own, service, CEILING)
     finally:
+        run.facts = own.facts
         own.close()
     after = Balances.read(sandbox, wallet.address)
     found = disagreements(result.payments, sandbox.payments(), before, after)
@@ -141,7 +141,10 @@ def _show(out: Output, shown: Demonstration) -> None:
     out.gap()
     out.fields(
         (
-            ("wallet", f"had {usdc(shown.had)} USDC, spent {spent}, has {usdc(shown.has)}"),
+            (
+                "wallet",
+                f"had {usdc(shown.had)} USDC, spent {spent}, has {usdc(shown.has)}",
+            ),
             ("books", "the sandbox's own ledger agrees, nonce by nonce, to the atomic unit"),
         )
     )

@@ -13,7 +13,7 @@ network (NoAcceptableOffer) is the service's doing: 6.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,8 @@ _FACTS = (
     "request_id",
     "order_id",
     "cancelled",
+    "refunded",
+    "cost",
 )
 
 
@@ -92,11 +94,17 @@ def exit_code(error: BaseException) -> int:
     return next(EXIT_CODES[base] for base in kind.__mro__ if base in EXIT_CODES)
 
 
-def describe(error: BaseException, made: Sequence[Payment] = ()) -> Failure:
-    """`made` are the payments of this run: if there are none, nobody needs to wonder."""
+def describe(
+    error: BaseException, made: Sequence[Payment] = (), facts: Mapping[str, Any] | None = None
+) -> Failure:
+    """`made` are the payments of this run: if there are none, nobody needs to wonder.
+
+    `facts` are what its command knows beside them.
+    """
     code = exit_code(error)
     kind = type(error).__name__
-    sentences = [str(error) or kind, *getattr(error, "__notes__", [])]
+    notes = dict.fromkeys(getattr(error, "__notes__", ()))  # each once
+    sentences = [str(error) or kind, *(note for note in notes if note not in str(error))]
     if isinstance(error, errors.APIError) and not made:
         sentences.append("Nothing was paid")
     if isinstance(error, errors.APIError) and code == UNKNOWN:
@@ -107,7 +115,7 @@ def describe(error: BaseException, made: Sequence[Payment] = ()) -> Failure:
     if code == UNEXPECTED and not isinstance(error, errors.X402SMSError):
         trace = "".join(traceback.format_exception(error))
         message = f"unexpected {kind}: {message}. This is a bug in x402sms: please report it"
-    return Failure(kind, message, code, _facts(error), trace, made)
+    return Failure(kind, message, code, {**_facts(error), **(facts or {})}, trace, made)
 
 
 def interrupted(made: Sequence[Payment]) -> BaseException:

@@ -142,7 +142,9 @@ def wait(
     """Wait for an order's SMS and print the bare code. One paid call; the order stays open."""
     with Progress(run.out) as progress:
         if timeout:
-            progress.count_down("waiting for the SMS", timeout, "Ctrl-C leaves the order open")
+            progress.count_down(
+                "no SMS yet", ("ends", timeout), hint="Ctrl-C leaves the order open"
+            )
         sms = run.client.orders.wait_for_sms(order_id, timeout)
     if not sms.has_sms:
         raise NoCodeReceived(

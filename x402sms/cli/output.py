@@ -6,15 +6,18 @@ On a terminal with colour and aligned; into a pipe as tab-separated lines withou
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from x402sms.cli.failures import Failure
+from x402sms.money import usdc
 from x402sms.text import one_line
 
 if TYPE_CHECKING:
@@ -30,8 +33,8 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.fancy = sys.stdout.isatty()
-        self.fancy_error = sys.stderr.isatty()
+        self.fancy = _is_fancy(sys.stdout)
+        self.fancy_error = _is_fancy(sys.stderr)
 
     @cached_property
     def console(self) -> Console:
@@ -40,6 +43,12 @@ class Output:
     @cached_property
     def error_console(self) -> Console:
         return _console(error=True)
+
+    def columns(self, *, error: bool) -> float:
+        """How wide a line of stdout or stderr may be."""
+        if not (self.fancy_error if error else self.fancy):
+            return math.inf
+        return (self.error_console if error else self.console).width
 
     def result(self, value: T, show: Callable[[Output, T], None]) -> None:
         """The command's result, on stdout. None: the command has printed it itself."""
@@ -83,9 +92,9 @@ class Output:
         if not self.fancy_error:
             print(f"{start}{cell(text)}", file=sys.stderr, flush=True)
             return
-        from rich.text import Text
+        from x402sms.cli.tables import print_step
 
-        self.error_console.print(Text.assemble((start, "dim"), (cell(text), style)))
+        print_step(self.error_console, start, cell(text), style)
 
     def note(self, text: str) -> None:
         """A line on stderr: progress, or how to go on."""
@@ -138,12 +147,6 @@ def cell(value: object) -> str:
             return one_line(str(value), LONGEST_CELL)
 
 
-def usdc(amount: Decimal, places: int = 2) -> str:
-    """With at least `places` decimals: 0.05, 0.0012."""
-    whole, _, fraction = f"{amount:f}".partition(".")
-    return f"{whole}.{fraction.rstrip('0').ljust(places, '0')}"
-
-
 def jsonable(value: Any) -> Any:
     """What json does not know: Decimals are strings, moments ISO 8601 in UTC."""
     if isinstance(value, Decimal):
@@ -169,6 +172,10 @@ def error_document(failure: Failure) -> dict[str, Any]:
         **failure.facts,
         "payments": [payment_document(payment) for payment in failure.payments],
     }
+
+
+def _is_fancy(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _console(*, error: bool) -> Console:

@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from x402sms.cli.output import Output, usdc
+from x402sms.cli.output import Output
+from x402sms.money import usdc
 
 if TYPE_CHECKING:
     from x402sms.ledger import Payment
@@ -21,7 +22,9 @@ _VERBS = {
     "reserved": "may have paid",
     "void": "did not pay",
 }
+NOTHING = Decimal("0.000000")  # to the atomic unit, as every sum is
 COLUMNS = ("paid", "call", "USDC", "nonce", "state")
+WITH_NONCE = 76  # columns of a terminal: in fewer the calls need the room
 
 
 def show_line(out: Output, payments: Sequence[Payment]) -> None:
@@ -43,8 +46,15 @@ def show_table(out: Output, payments: Sequence[Payment], *, error: bool = True) 
     if not payments:
         return
     out.gap(error=error)
+    wide = out.columns(error=error) >= WITH_NONCE
+    shown = [at for at, name in enumerate(COLUMNS) if wide or name != "nonce"]
     sums = ("total", counted(payments), total(payments), "", "")
-    out.table(COLUMNS, [_row(payment) for payment in payments], total=sums, error=error)
+    out.table(
+        [COLUMNS[at] for at in shown],
+        [[row[at] for at in shown] for row in map(_row, payments)],
+        total=[sums[at] for at in shown],
+        error=error,
+    )
 
 
 def counted(payments: Sequence[object], what: str = "call") -> str:
@@ -58,7 +68,7 @@ def _row(payment: Payment) -> tuple[object, ...]:
 
 def total(payments: Sequence[Payment]) -> Decimal:
     """All that is promised and not known to be void, as `Meter.total` counts."""
-    return sum((p.amount for p in payments if p.state != "void"), Decimal(0))
+    return sum((p.amount for p in payments if p.state != "void"), NOTHING)
 
 
 def short(text: str) -> str:

@@ -11,10 +11,11 @@ import typer
 from x402sms.cli.command import command
 from x402sms.cli.failures import HOST, UNKNOWN
 from x402sms.cli.options import LEDGER_AND_CHAIN
-from x402sms.cli.output import Output, usdc
+from x402sms.cli.output import Output
 from x402sms.cli.payments import find
 from x402sms.cli.receipts import counted, path_of, payment_document, short
 from x402sms.cli.run import Run
+from x402sms.money import usdc
 
 if TYPE_CHECKING:
     from x402sms.ledger import Payment
@@ -228,7 +229,10 @@ def _show_rebuilt(out: Output, rebuilt: Rebuilt) -> None:
     out.fields(
         (
             ("payer", rebuilt.payer),
-            ("on the chain", f"{counted(rebuilt.findings, 'payment')}, {usdc(rebuilt.total)} USDC"),
+            (
+                "on the chain",
+                f"{counted(rebuilt.findings, 'payment')}, {usdc(rebuilt.total)} USDC",
+            ),
             ("added", str(len(rebuilt.added))),
             ("corrected", str(len(rebuilt.corrected))),
         )

@@ -13,11 +13,12 @@ from x402sms.cli.asking import agreed, can_ask
 from x402sms.cli.command import command
 from x402sms.cli.failures import SERVICE, UNKNOWN, exit_code
 from x402sms.cli.options import EVERYTHING, Yes
-from x402sms.cli.output import Output, cell, usdc
+from x402sms.cli.output import Output, cell
 from x402sms.cli.receipts import payment_document, short, total
 from x402sms.cli.reconciling import ask_chain, finding_document
 from x402sms.cli.run import Run
 from x402sms.errors import APIError, CooldownActive, X402SMSError
+from x402sms.money import usdc
 
 if TYPE_CHECKING:
     from x402sms.ledger import Payment
@@ -219,10 +220,8 @@ def _orders(run: Run, limit: int) -> "list[Order]":
 
 def _undelivered(run: Run) -> "list[Payment]":
     from x402sms.recovery import undelivered
-    from x402sms.virtualsms import calls
 
-    url = run.client.build_request(calls.create_order("telegram", "GB")).url
-    return undelivered(run.client.payments.list(), str(url))
+    return undelivered(run.client.payments.list(), run.orders_url)
 
 
 def _find_purchases(run: Run, recovery: Recovery, orders: "list[Order]") -> None:

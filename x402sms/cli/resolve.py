@@ -15,19 +15,17 @@ def country_code(run: Run, text: str) -> str:
     Raises ValueError for numbers, CountryNotFound with near names for a name nobody has.
     """
     from x402sms.text import one_line
-    from x402sms.virtualsms.names import is_iso2, normalise_country, suggest
+    from x402sms.virtualsms.names import find, is_iso2, normalise_country
 
     written = normalise_country(text)
     if is_iso2(written):
         return written
     run.out.note(f"looking up {one_line(written, 40)!r} in the list of countries: one paid call")
     countries = run.client.countries.list()
-    for country in countries:
-        if country.name.casefold() == written.casefold():
-            return country.iso2
-    near = suggest(written, ((country.iso2, country.name) for country in countries))
-    names = {country.iso2: country.name for country in countries}
-    advice = _did_you_mean([f"{iso2} ({names[iso2]})" for iso2 in near], "countries")
+    try:
+        return find(written, [(country.iso2, country.name) for country in countries])
+    except LookupError as error:
+        advice = _did_you_mean(list(error.args), "countries")
     raise CountryNotFound(f"no country is called {one_line(written, 40)!r}. {advice}")
 
 

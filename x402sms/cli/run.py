@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from x402sms.cli.options import Given
 from x402sms.cli.output import Output
@@ -24,6 +24,8 @@ class Run:
     def __init__(self, given: Given, out: Output) -> None:
         self.given = given
         self.out = out
+        self.facts: dict[str, Any] = {}  # for the document of an error
+        self.summary = ""  # of what it cost, told last
 
     @property
     def environment(self) -> dict[str, str]:
@@ -94,8 +96,21 @@ class Run:
 
     @property
     def made(self) -> list[Payment]:
-        """What this command promised so far, oldest first, whatever became of it."""
+        """What this command promised so far, oldest first, whatever became of it.
+
+        With it, what an earlier one paid for and this one took over.
+        """
         return self.ledger.made if "ledger" in vars(self) else []
+
+    def is_purchase(self, payment: Payment) -> bool:
+        """Whether it is for a number."""
+        return (payment.method, payment.url) == ("POST", self.orders_url)
+
+    @cached_property
+    def orders_url(self) -> str:
+        from x402sms.virtualsms import calls
+
+        return str(self.client.build_request(calls.create_order("telegram", "GB")).url)
 
     def close(self) -> None:
         if "client" in vars(self):

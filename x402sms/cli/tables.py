@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from x402sms.cli.output import LABEL_WIDTH, cell, usdc
+from x402sms.cli.output import LABEL_WIDTH, cell
+from x402sms.money import usdc
 
 # Colour only where a glance must tell: what is done, what is not known, what went wrong.
 STYLES = {
@@ -68,7 +69,19 @@ def print_fields(console: Console, pairs: Sequence[tuple[str, object]]) -> None:
     console.print(grid)
 
 
+def print_step(console: Console, label: str, text: str, style: str) -> None:
+    """A line of progress; what does not fit goes on below its beginning."""
+    grid = Table.grid(padding=0)
+    grid.add_column(style="dim", no_wrap=True, width=len(label))
+    grid.add_column(overflow="fold")
+    grid.add_row(Text(label), Text(text, style=style))
+    console.print(grid)
+
+
 def _column(values: Sequence[object]) -> list[str]:
     amounts = [value for value in values if isinstance(value, Decimal)]
     places = max((len(usdc(amount).partition(".")[2]) for amount in amounts), default=0)
-    return [usdc(value, places) if isinstance(value, Decimal) else cell(value) for value in values]
+    return [
+        usdc(value, places=places) if isinstance(value, Decimal) else cell(value)
+        for value in values
+    ]

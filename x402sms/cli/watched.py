@@ -26,6 +26,11 @@ class WatchedLedger:
         """Each payment that was reserved, oldest first, as it stands."""
         return list(self._made.values())
 
+    def take_over(self, payment: Payment) -> None:
+        """A purchase of an earlier command, which this one goes on with, counts as its own."""
+        if payment.nonce not in self._made:
+            self._made = {payment.nonce: payment, **self._made}
+
     def reserve(self, attempt: Attempt, budgets: Sequence[Budget], *, now: int) -> None:
         self._ledger.reserve(attempt, budgets, now=now)
         self._made[attempt.authorization.nonce_hex] = Payment.reserved(attempt, now)
