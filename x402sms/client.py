@@ -53,8 +53,9 @@ from x402sms.wallet import Signer
 
 # A call may wait for a connection as long as it takes: a hundred long polls may be before it.
 DEFAULT_TIMEOUT = httpx.Timeout(30, connect=10, pool=None)
-# 60 requests a minute, some of which are polls of 180 s, are never so many at a time.
-MAX_CONNECTIONS = 200
+# At 60 requests a minute, two a call, at most 90 polls of 180 s are under way at a time. More
+# connections would cost more than they bring: httpcore looks over all of them for each request.
+MAX_CONNECTIONS = 100
 
 T = TypeVar("T")
 

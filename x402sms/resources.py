@@ -273,7 +273,7 @@ class AsyncOrders(_AsyncResource):
     def messages(
         self,
         order_id: str,
-        timeout: float = LONGEST_POLL,  # noqa: ASYNC109  how long to wait for an SMS, not for a call
+        timeout: float = LONGEST_POLL,
     ) -> AsyncIterator[Sms]:
         """Each message of an order once, as it comes; ends after `timeout` seconds without one.
 

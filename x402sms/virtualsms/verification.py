@@ -36,7 +36,7 @@ from x402sms.virtualsms.ending import (
 from x402sms.virtualsms.inbox import messages_of, of_newest
 from x402sms.virtualsms.job import CANCELLED, Code, Job, kept, left_open, told
 from x402sms.virtualsms.listening import SHORTEST_LISTEN, as_result, listen
-from x402sms.virtualsms.models import CONFIRMED_STATUSES, Sms, SmsResult
+from x402sms.virtualsms.models import CONFIRMED_STATUSES, OrderStatus, Sms, SmsResult
 from x402sms.virtualsms.opening import hold_number, may_go_on, next_number, open_job
 from x402sms.virtualsms.patience import make
 
@@ -190,7 +190,9 @@ def _confirm(job: Job) -> Generator[Effect, Any, None]:
         code = replace(code, warnings=(*code.warnings, warning))
     else:
         yield Announce(Confirmed(order.order_id))
+        order = order.model_copy(update={"status": OrderStatus.CONFIRMED})
     job.confirmed = True
+    job.order, code = order, replace(code, order=order)
     job.code = replace(code, cost=(yield from cost(job)))
 
 
@@ -268,15 +270,16 @@ def leave(job: Job) -> Generator[Effect, Any, None]:
 def close_after(job: Job, error: BaseException) -> Generator[Effect, Any, None]:
     """Close, and note to `error` what became of the order. A second Ctrl-C leaves it open."""
     order = job.order
+    if order is None:
+        return
     try:
         end = yield from close(job)
     except GeneratorExit:
         raise
     except BaseException as second:
-        if order is not None:
-            second.add_note(left_open(order))
+        second.add_note(left_open(order))
         raise
     if end is not None:
         error.add_note(told(end))
-    elif order is not None and job.is_rental:
+    elif job.is_rental:
         error.add_note(kept(order))

@@ -1,0 +1,409 @@
+"""The job on a client: `sms.verification(...)`, in both colours. Its logic is in `virtualsms/`."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Protocol, Self, TypedDict, TypeVar, assert_never
+
+import anyio
+
+from x402sms.base_client import Meter, counted_by
+from x402sms.clock import Clock
+from x402sms.driver import drive, drive_async
+from x402sms.limits import Amount
+from x402sms.money import parse_usdc, to_usdc
+from x402sms.steady import in_thread
+from x402sms.virtualsms.calls import Call
+from x402sms.virtualsms.effects import (
+    Announce,
+    Bought,
+    Buy,
+    Earlier,
+    Effect,
+    Event,
+    Make,
+    Now,
+    Recall,
+    Sleep,
+    Spent,
+    Swapped,
+    UnixTime,
+)
+from x402sms.virtualsms.ending import DEFAULT_HOLD
+from x402sms.virtualsms.job import Code, Job, Terms
+from x402sms.virtualsms.models import Order, OrderStatus, Sms
+from x402sms.virtualsms.verification import (
+    close_after,
+    enter,
+    extend,
+    leave,
+    next_messages,
+    receive_code,
+    release,
+    wait,
+)
+
+T = TypeVar("T")
+
+SWAPS = 1  # where somebody is told of the new number
+NUMBERS = 3
+
+
+class JobOptions(TypedDict, total=False):
+    """What a job may be told beside its service and ceiling.
+
+    `country`: a code or a name; else wherever it is cheapest. `max_swaps`: how often a silent
+    number is swapped, each time after `swap_after` seconds (120) of silence. `max_numbers`: how
+    many numbers may be bought, one after the other. Both are 1 and 3 where `on_number` or
+    `on_event` tells somebody of a new number, else 0 and 1: a number that nobody hears of is of
+    no use. `max_total` (USDC): by default another number is bought only after the one before is
+    known to be cancelled; with it, also where that is not known, as long as all that may be lost
+    stays within it. `pattern`: a regular expression whose group `code`, or first group, or whole
+    match is the code. `intent`: names the job, and finds its order again after a crash.
+    `rental_hours`: rent the number; leaving the job keeps it. `on_number` gets each number,
+    `on_event` everything that happens (see `virtualsms.effects.Event`).
+    """
+
+    country: str | None
+    max_swaps: int | None
+    max_numbers: int | None
+    max_total: Amount | None
+    swap_after: float
+    pattern: str | re.Pattern[str] | None
+    intent: str | None
+    rental_hours: int | None
+    on_number: Callable[[str], None] | None
+    on_event: Callable[[Event], None] | None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A job's terms, whether an earlier run may be gone on with, and who watches."""
+
+    terms: Terms
+    resume: bool
+    watch: Callable[[Event], None]
+    order: Order | None = None  # that is there already
+
+
+def wanted(service: str, max_price: Amount, options: JobOptions) -> Wanted:
+    """Raises ValueError and TypeError for what cannot be right, before anything is sent."""
+    on_number, on_event = options.get("on_number"), options.get("on_event")
+    heard = on_number is not None or on_event is not None
+    swaps, numbers = options.get("max_swaps"), options.get("max_numbers")
+    total, pattern = options.get("max_total"), options.get("pattern")
+    intent = options.get("intent")
+    terms = Terms(
+        service=service,
+        max_price=to_usdc(parse_usdc(max_price)),
+        intent=secrets.token_hex(16) if intent is None else intent,
+        country=options.get("country"),
+        max_swaps=_count("max_swaps", SWAPS if heard else 0, swaps, least=0),
+        max_numbers=_count("max_numbers", NUMBERS if heard else 1, numbers, least=1),
+        max_total=None if total is None else to_usdc(parse_usdc(total)),
+        swap_after=options.get("swap_after", DEFAULT_HOLD),
+        pattern=_compiled(pattern) if isinstance(pattern, str) else pattern,
+        rental_hours=options.get("rental_hours"),
+    )
+
+    def watch(event: Event) -> None:
+        if on_event is not None:
+            on_event(event)
+        if on_number is not None and isinstance(event, Bought | Swapped):
+            on_number(event.order.phone_number or "")
+
+    return Wanted(terms, intent is not None, watch)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    from x402sms.virtualsms.codes import compile_pattern  # noqa: PLC0415  as where it is used
+
+    return compile_pattern(pattern)
+
+
+def inbox_of(order_id: str) -> Wanted:
+    """No job: only the messages of an order."""
+    terms = Terms(service="", max_price=Decimal(0), intent="", rental_hours=1)
+    order = Order(order_id=order_id, status=OrderStatus.WAITING)
+    return Wanted(terms, resume=False, watch=lambda event: None, order=order)
+
+
+def _count(name: str, default: int, given: int | None, *, least: int) -> int:
+    count = default if given is None else given
+    if isinstance(count, bool) or not isinstance(count, int) or count < least:
+        raise ValueError(f"{name} is a whole number, at least {least}")
+    return count
+
+
+class Caller(Protocol):
+    """What a job is run on: `Client`."""
+
+    clock: Clock
+
+    def call(
+        self, call: Call[T], *, intent: str | None = None, max_price: Amount | None = None
+    ) -> T: ...
+
+    def create_order(
+        self,
+        call: Call[Order],
+        *,
+        intent: str | None = None,
+        purchase: str | None = None,
+        max_price: Amount | None = None,
+    ) -> Order: ...
+
+    def earlier(self, intent: str) -> Earlier | None: ...
+
+
+class AsyncCaller(Protocol):
+    """What a job is run on, awaited: `AsyncClient`."""
+
+    clock: Clock
+
+    async def call(
+        self, call: Call[T], *, intent: str | None = None, max_price: Amount | None = None
+    ) -> T: ...
+
+    async def create_order(
+        self,
+        call: Call[Order],
+        *,
+        intent: str | None = None,
+        purchase: str | None = None,
+        max_price: Amount | None = None,
+    ) -> Order: ...
+
+    def earlier(self, intent: str) -> Earlier | None: ...
+
+
+class _View:
+    """What a job shows of itself."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._job = Job(wanted.terms, order=wanted.order)
+        # Whose order is known already only listens: that has its price, whatever it is.
+        self._ceiling = wanted.terms.max_price if wanted.order is None else None
+        self._meter = Meter()
+
+    @property
+    def order(self) -> Order:
+        """The present order. Raises NoCodeReceived where there is none (any more)."""
+        return self._job.need_order()
+
+    @property
+    def phone_number(self) -> str:
+        """The present number; a swap changes it."""
+        return self.order.phone_number or ""
+
+    @property
+    def code(self) -> Code | None:
+        """The last code that was received."""
+        return self._job.code
+
+    @property
+    def intent(self) -> str:
+        """What names the job; given to another, it goes on with this one's order."""
+        return self._wanted.terms.intent
+
+    @property
+    def cost(self) -> Decimal:
+        """USDC that the job has cost so far: all its calls and numbers, less what was refunded.
+
+        What may have been paid counts as paid until it is known.
+        """
+        return self._meter.total + self._job.paid_before - self._job.refunded
+
+    @property
+    def refunded(self) -> Decimal:
+        """USDC that is known to have come back."""
+        return self._job.refunded
+
+    def _here(self, effect: Now | UnixTime | Spent | Announce, clock: Clock) -> object:
+        match effect:
+            case Now():
+                return clock.now()
+            case UnixTime():
+                return clock.time()
+            case Spent():
+                return self._meter.total
+            case Announce():
+                self._wanted.watch(effect.event)
+                return None
+            case _:
+                assert_never(effect)
+
+
+class Verification(_View):
+    """A job with its number. A context manager: entering buys the number, leaving confirms what
+    was received or cancels for the refund; a rental is kept.
+
+        with sms.verification("telegram", max_price="0.30") as job:
+            print(job.phone_number)
+            print(job.wait(timeout=180).code)
+    """
+
+    def __init__(self, client: Caller, wanted: Wanted) -> None:
+        super().__init__(wanted)
+        self._client = client
+
+    def wait(self, timeout: float = 180, *, give_up: bool = True) -> Code:
+        """The next code, within `timeout` seconds.
+
+        A silent number is swapped; one that stays silent is cancelled for its refund, unless
+        `give_up` is false or it is a rental. Raises NoCodeReceived, saying what came of the
+        order, and whatever else a call may raise.
+        """
+        return self._run(wait(self._job, timeout, give_up=give_up))
+
+    def messages(self, timeout: float = 180) -> Iterator[Sms]:
+        """Each message to the number once, as it comes; ends after `timeout` seconds without."""
+        while batch := self._run(next_messages(self._job, timeout)):
+            yield from batch
+
+    def extend(self, hours: int) -> None:
+        """Buy more hours of a rental, under the same ceiling."""
+        self._run(extend(self._job, hours))
+
+    def release(self) -> None:
+        """End a rental early; whether that is refunded varies."""
+        self._run(release(self._job))
+
+    def receive(self, timeout: float) -> Code:
+        """The whole job at once."""
+        return self._run(receive_code(self._job, timeout, resume=self._wanted.resume))
+
+    def __enter__(self) -> Self:
+        self._run(enter(self._job, resume=self._wanted.resume))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._run(leave(self._job) if error is None else close_after(self._job, error))
+
+    def _run(self, logic: Generator[Effect, Any, T]) -> T:
+        return drive(logic, self._perform)
+
+    def _perform(self, effect: Effect) -> object:
+        client, ceiling = self._client, self._ceiling
+        match effect:
+            case Make():
+                with counted_by(self._meter):
+                    return client.call(effect.call, intent=effect.intent, max_price=ceiling)
+            case Buy():
+                with counted_by(self._meter):
+                    return client.create_order(
+                        effect.call,
+                        intent=effect.intent,
+                        purchase=effect.purchase,
+                        max_price=effect.max_price,
+                    )
+            case Recall():
+                return client.earlier(effect.intent)
+            case Sleep():
+                client.clock.sleep(effect.seconds)
+                return None
+            case _:
+                return self._here(effect, client.clock)
+
+
+class AsyncVerification(_View):
+    """`Verification`, to be awaited. A task that is cancelled cancels the order."""
+
+    def __init__(self, client: AsyncCaller, wanted: Wanted) -> None:
+        super().__init__(wanted)
+        self._client = client
+        self._stopped = False
+
+    async def wait(
+        self,
+        timeout: float = 180,  # noqa: ASYNC109  how long to wait for an SMS, not for a call
+        *,
+        give_up: bool = True,
+    ) -> Code:
+        """`Verification.wait`, to be awaited."""
+        return await self._run(wait(self._job, timeout, give_up=give_up))
+
+    async def messages(
+        self,
+        timeout: float = 180,  # noqa: ASYNC109  how long to wait for an SMS, not for a call
+    ) -> AsyncIterator[Sms]:
+        """Each message to the number once, as it comes; ends after `timeout` seconds without."""
+        while batch := await self._run(next_messages(self._job, timeout)):
+            for message in batch:
+                yield message
+
+    async def extend(self, hours: int) -> None:
+        """`Verification.extend`, to be awaited."""
+        await self._run(extend(self._job, hours))
+
+    async def release(self) -> None:
+        """`Verification.release`, to be awaited."""
+        await self._run(release(self._job))
+
+    async def receive(
+        self,
+        timeout: float,  # noqa: ASYNC109  how long to wait for an SMS, not for a call
+    ) -> Code:
+        """The whole job at once."""
+        return await self._run(receive_code(self._job, timeout, resume=self._wanted.resume))
+
+    async def __aenter__(self) -> Self:
+        await self._run(enter(self._job, resume=self._wanted.resume))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stopped = self._stopped or isinstance(error, anyio.get_cancelled_exc_class())
+        await self._run(leave(self._job) if error is None else close_after(self._job, error))
+
+    async def _run(self, logic: Generator[Effect, Any, T]) -> T:
+        return await drive_async(logic, self._perform)
+
+    async def _perform(self, effect: Effect) -> object:
+        # Once cancelled, the order is still to be cancelled: what is left is shielded, since a
+        # cancel scope would cancel each of its calls again.
+        result: object = None
+        with anyio.CancelScope(shield=self._stopped):
+            try:
+                result = await self._do(effect)
+            except anyio.get_cancelled_exc_class():
+                self._stopped = True
+                raise
+        return result
+
+    async def _do(self, effect: Effect) -> object:
+        client, ceiling = self._client, self._ceiling
+        match effect:
+            case Make():
+                with counted_by(self._meter):
+                    return await client.call(effect.call, intent=effect.intent, max_price=ceiling)
+            case Buy():
+                with counted_by(self._meter):
+                    return await client.create_order(
+                        effect.call,
+                        intent=effect.intent,
+                        purchase=effect.purchase,
+                        max_price=effect.max_price,
+                    )
+            case Recall():
+                return await in_thread(client.earlier, effect.intent)
+            case Sleep():
+                await client.clock.sleep_async(effect.seconds)
+                return None
+            case _:
+                return self._here(effect, client.clock)
