@@ -83,11 +83,13 @@ class Played:
         pages: list[Page[Order] | Exception] | None = None,
         payment: Payment | Exception | None = PAYMENT,
         matches: list[tuple[Order | None, bool]] | None = None,
+        taken: bool = False,
     ) -> None:
         self.answer = answer
         self.pages = pages or []
-        self.payment = payment
+        self.row = payment
         self.matches = matches or []
+        self.taken = taken
         self.asked: list[str] = []
         self.seen: list[list[str]] = []
         self.delivered_to: list[tuple[Receipt | None, str]] = []
@@ -107,8 +109,8 @@ class Played:
             case InLedger():
                 return effect.work()
 
-    def payment_of(self, error: Exception) -> Payment | None:
-        found: Payment | None = _raised(self.payment)
+    def payment(self, nonce: str) -> Payment | None:
+        found: Payment | None = _raised(self.row)
         return found
 
     def match(self, payment: Payment, orders: list[Order]) -> tuple[Order | None, bool]:
@@ -117,8 +119,9 @@ class Played:
             return self.matches.pop(0)
         return (orders[0] if orders else None), False
 
-    def delivered(self, receipt: Receipt | None, order: Order) -> None:
+    def delivered(self, receipt: Receipt, order: Order) -> bool:
         self.delivered_to.append((receipt, order.order_id))
+        return not self.taken
 
 
 def _raised(answer: Any) -> Any:
@@ -136,8 +139,21 @@ def response(status: int = 200, body: object = ORDER, receipt: Receipt | None = 
 def test_an_answer_that_arrives_is_the_order_and_is_written_down(receipt: Receipt | None) -> None:
     played = Played(response(receipt=receipt))
     assert played.run().price == Decimal("0.15")
-    assert played.delivered_to == [(receipt, "o1")]
+    assert played.delivered_to == ([] if receipt is None else [(receipt, "o1")])
     assert played.asked == []
+
+
+def test_an_order_that_another_purchase_took_is_made_up_for_by_one_like_it() -> None:
+    """Two equal purchases, and two orders: it does not matter which is whose."""
+    played = Played(response(receipt=RECEIPT), taken=True, pages=[page(order(2))])
+    assert played.run().order_id == "o2"
+
+
+def test_where_there_is_none_like_it_what_was_paid_is_said() -> None:
+    played = Played(response(receipt=RECEIPT), taken=True, pages=[page()])
+    with pytest.raises(AlreadyPaid, match="o1") as caught:
+        played.run()
+    assert any("x402sms recover" in note for note in caught.value.__notes__)
 
 
 @pytest.mark.parametrize("lost", LOST, ids=lambda error: type(error).__name__)
@@ -184,7 +200,7 @@ def test_a_payment_that_the_server_did_not_take_is_not_looked_for(state: Payment
 
 
 def test_a_payment_that_the_ledger_does_not_know_cannot_be_looked_for() -> None:
-    played = Played(PaymentUnknown("lost"), payment=None)
+    played = Played(PaymentUnknown("lost", nonce=RECEIPT.nonce), payment=None)
     with pytest.raises(PaymentUnknown):
         played.run()
     assert played.asked == []
@@ -196,7 +212,7 @@ def test_a_payment_that_the_ledger_does_not_know_cannot_be_looked_for() -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_what_fails_in_looking_is_a_note_to_what_was_lost(failure: Exception) -> None:
-    lost = PaymentUnknown("lost")
+    lost = PaymentUnknown("lost", nonce=RECEIPT.nonce)
     with pytest.raises(PaymentUnknown) as caught:
         Played(lost, pages=[failure]).run()
     assert caught.value is lost
@@ -205,14 +221,14 @@ def test_what_fails_in_looking_is_a_note_to_what_was_lost(failure: Exception) ->
 
 def test_a_ledger_that_cannot_be_read_is_a_note_too() -> None:
     with pytest.raises(PaymentUnknown) as caught:
-        Played(PaymentUnknown("lost"), payment=LedgerError("locked")).run()
+        Played(PaymentUnknown("lost", nonce=RECEIPT.nonce), payment=LedgerError("locked")).run()
     assert "locked" in caught.value.__notes__[0]
 
 
 def test_where_another_buyer_took_one_on_the_way_the_list_is_read_again() -> None:
     found = order(7)
     played = Played(
-        PaymentUnknown("lost"), pages=[page(found)], matches=[(None, True), (found, True)]
+        PaymentUnknown("lost", nonce=RECEIPT.nonce), pages=[page(found)], matches=[(None, True), (found, True)]
     )
     assert played.run() == found
     assert played.asked == ["1", "1"]
@@ -222,7 +238,7 @@ def test_where_another_buyer_took_one_on_the_way_the_list_is_read_again() -> Non
 def test_an_order_that_is_not_there_is_looked_for_a_few_times_at_most(
     contested: bool, reads: int
 ) -> None:
-    played = Played(PaymentUnknown("lost"), pages=[page(order(7))], matches=[(None, contested)] * 9)
+    played = Played(PaymentUnknown("lost", nonce=RECEIPT.nonce), pages=[page(order(7))], matches=[(None, contested)] * 9)
     with pytest.raises(PaymentUnknown):
         played.run()
     assert len(played.asked) == reads
@@ -247,7 +263,7 @@ OLD = -timedelta(hours=1).total_seconds()
 def test_no_page_is_paid_for_that_holds_only_older_orders(
     pages: list[Page[Order] | Exception], asked: list[str], seen: list[str]
 ) -> None:
-    played = Played(PaymentUnknown("lost"), pages=pages, matches=[(order(7), False)])
+    played = Played(PaymentUnknown("lost", nonce=RECEIPT.nonce), pages=pages, matches=[(order(7), False)])
     played.run()
     assert (played.asked, played.seen) == (asked, [seen])
 
@@ -261,7 +277,7 @@ def test_a_list_without_an_end_is_not_read_to_its_end() -> None:
                 return page(order(1, None), following=len(self.asked) + 1)
             return super()._perform(effect)
 
-    played = Endless(PaymentUnknown("lost"), matches=[(None, False)])
+    played = Endless(PaymentUnknown("lost", nonce=RECEIPT.nonce), matches=[(None, False)])
     with pytest.raises(PaymentUnknown):
         played.run()
     assert len(played.asked) == MOST_PAGES

@@ -16,7 +16,9 @@ import httpx
 from x402sms.clock import Clock, SystemClock
 from x402sms.config import Settings, environment, load_settings
 from x402sms.errors import LedgerError
+from x402sms.exchange import receipt_of
 from x402sms.ledger import Ledger, Payment, open_ledger
+from x402sms.ledger.base import NOT_KNOWN
 from x402sms.limits import Amount, SpendLimits
 from x402sms.pacing import EXTENSION, Pace
 from x402sms.protocol.eip3009 import intent_nonce
@@ -24,8 +26,9 @@ from x402sms.protocol.keccak import checksum_address
 from x402sms.protocol.networks import Network
 from x402sms.protocol.types import PaymentState, Receipt
 from x402sms.purchase import is_loopback, purchase_of
-from x402sms.recovery import delivered_orders, match
+from x402sms.recovery import delivered_orders, match, undelivered
 from x402sms.resources import Payments
+from x402sms.virtualsms import calls
 from x402sms.virtualsms.calls import Call
 from x402sms.virtualsms.effects import Earlier
 from x402sms.virtualsms.models import Order
@@ -129,10 +132,14 @@ class BaseClient:
         self.last_receipt = receipt
         for meter in self._meters:
             meter.add(receipt)
-        if (counting := _COUNTING.get()) is not None:
-            counting.add(receipt)
+        self.count(receipt)
         if self._on_payment is not None:
             self._on_payment(receipt)
+
+    def count(self, receipt: Receipt) -> None:
+        """What the job that makes a call has paid, also if that was found out only later."""
+        if (counting := _COUNTING.get()) is not None:
+            counting.add(receipt)
 
     @contextmanager
     def turn(self, request: httpx.Request) -> Iterator[None]:
@@ -144,12 +151,16 @@ class BaseClient:
             request.extensions[EXTENSION] = turn
             yield
 
-    def payment_of(self, error: Exception) -> Payment | None:
-        """The payment whose answer was lost, None where nothing was paid."""
-        receipt = getattr(error, "receipt", None)
-        nonce = receipt.nonce if receipt is not None else getattr(error, "nonce", None)
-        if nonce is None:
-            return None
+    def _read(self, response: httpx.Response) -> httpx.Response:
+        """An answer that is whole: what it cost is known, if not before then now."""
+        receipt = receipt_of(response)
+        if receipt is not None:
+            self.last_receipt = receipt
+            self.count(receipt)
+        return response
+
+    def payment(self, nonce: str) -> Payment | None:
+        """This wallet's payment with that nonce."""
         network, payer = self.settings.network.caip2, checksum_address(self.wallet.address)
         return self.ledger.get(network=network, payer=payer, nonce=nonce)
 
@@ -164,41 +175,53 @@ class BaseClient:
         if order is not None:
             found = f"the answer was lost; found {order.order_id} in GET /orders"
             self.last_receipt = replace(payment.receipt(), reason=found)
+            self.count(self.last_receipt)
         return order, contested
 
     def _claimed(self, payment: Payment, orders: list[Order]) -> tuple[Order | None, bool]:
         if payment.delivered is not None:
             own = (order for order in orders if order.order_id == payment.delivered)
             return next(own, None), False
-        taken = delivered_orders(self.ledger.payments())
+        known = list(self.ledger.payments())
+        taken = delivered_orders(known)
+        others = [each for each in undelivered(known, payment.url) if each.nonce != payment.nonce]
         contested = bool(taken & {order.order_id for order in orders})
-        while order := match([payment], orders, taken, self.fingerprint).get(payment.nonce):
+        while order := match([payment], orders, taken, self.fingerprint, others).get(payment.nonce):
             if self._note_delivered(payment.payer, payment.nonce, order):
                 return order, contested
             contested = True
             taken.add(order.order_id)
-        return None, contested
+        return None, contested or bool(match([payment], orders, taken, self.fingerprint))
 
-    def delivered(self, receipt: Receipt | None, order: Order) -> None:
-        """Write down which order a payment brought: a note that must not cost the order."""
-        if receipt is None:
-            return
+    def delivered(self, receipt: Receipt, order: Order) -> bool:
+        """Write down which order a payment brought: a note that must not cost the order.
+
+        False: another payment is known to have brought it.
+        """
         try:
-            self._note_delivered(receipt.payer, receipt.nonce, order)
+            return self._note_delivered(receipt.payer, receipt.nonce, order)
         except LedgerError:
             logger.exception("the ledger does not know that %s was delivered", order.order_id)
+            return True
 
     def _note_delivered(self, payer: str, nonce: str, order: Order) -> bool:
         return self.ledger.note_delivered(
             network=self.settings.network.caip2, payer=payer, nonce=nonce, what=order.order_id
         )
 
-    def earlier(self, intent: str) -> Earlier | None:
-        """What the ledger has under an intent of this wallet."""
+    def earlier(self, intent: str, purchase: str) -> Earlier | None:
+        """What the ledger has under an intent of this wallet, and whether it is that purchase."""
         network, payer = self.settings.network, checksum_address(self.wallet.address)
-        nonce = "0x" + intent_nonce(network, payer, intent).hex()
-        payment = self.ledger.get(network=network.caip2, payer=payer, nonce=nonce)
-        return None if payment is None else Earlier(payment.delivered, str(payment.state))
+        payment = self.payment("0x" + intent_nonce(network, payer, intent).hex())
+        if payment is None:
+            return None
+        # All that is bought so is bought at one address, whatever the order is of.
+        fits = self.fingerprint(calls.create_order("any", "XX"), purchase)
+        return Earlier(
+            payment.delivered,
+            str(payment.state),
+            fits=payment.fingerprint in (fits, NOT_KNOWN),
+        )
 
     def fingerprint(self, call: Call[Order], purchase: str | None = None) -> str:
         """What the ledger knows the purchase by that `call` would be."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, assert_never
 
@@ -147,7 +148,7 @@ class Client(BaseClient):
         """`call` for `POST /orders`: an order that was paid for while its answer was lost is found
         in `GET /orders` and returned; `last_receipt` says so."""
         request = self.build_request(call, intent=intent, purchase=purchase, max_price=max_price)
-        return drive(buy_order(self, call, request), self._perform)
+        return drive(buy_order(self, call, request), partial(self._perform, max_price))
 
     def verification(
         self, service: str, *, max_price: Amount, **options: Unpack[JobOptions]
@@ -185,12 +186,12 @@ class Client(BaseClient):
     def _paced(self, transport: httpx.BaseTransport) -> httpx.BaseTransport:
         return transport if self.pace is None else PacedTransport(transport, self.pace)
 
-    def _perform(self, effect: Effect) -> object:
+    def _perform(self, max_price: Amount | None, effect: Effect) -> object:
         match effect:
             case Fetch():
                 return self._answer(effect.request)
             case Ask():
-                return self.call(effect.call)
+                return self.call(effect.call, max_price=max_price)
             case InLedger():
                 return effect.work()
             case _:
@@ -212,8 +213,7 @@ class Client(BaseClient):
                         raise cut_short(response, error) from error
                 finally:
                     response.close()
-        self.last_receipt = receipt_of(response) or self.last_receipt
-        return response
+        return self._read(response)
 
     def close(self) -> None:
         self._http.close()
@@ -309,7 +309,7 @@ class AsyncClient(BaseClient):
         """`call` for `POST /orders`: an order that was paid for while its answer was lost is found
         in `GET /orders` and returned; `last_receipt` says so."""
         request = self.build_request(call, intent=intent, purchase=purchase, max_price=max_price)
-        return await drive_async(buy_order(self, call, request), self._perform)
+        return await drive_async(buy_order(self, call, request), partial(self._perform, max_price))
 
     def verification(
         self, service: str, *, max_price: Amount, **options: Unpack[JobOptions]
@@ -335,12 +335,12 @@ class AsyncClient(BaseClient):
     def _paced(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
         return transport if self.pace is None else AsyncPacedTransport(transport, self.pace)
 
-    async def _perform(self, effect: Effect) -> object:
+    async def _perform(self, max_price: Amount | None, effect: Effect) -> object:
         match effect:
             case Fetch():
                 return await self._answer(effect.request)
             case Ask():
-                return await self.call(effect.call)
+                return await self.call(effect.call, max_price=max_price)
             case InLedger():
                 return await in_thread(_do, effect.work)
             case _:
@@ -362,8 +362,7 @@ class AsyncClient(BaseClient):
                         raise cut_short(response, error) from error
                 finally:
                     await response.aclose()
-        self.last_receipt = receipt_of(response) or self.last_receipt
-        return response
+        return self._read(response)
 
     async def aclose(self) -> None:
         await self._http.aclose()

@@ -7,6 +7,7 @@ thrown in at the same place, cancellation included, so that the logic can write 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
+from inspect import GEN_CLOSED, getgeneratorstate
 from typing import Any, TypeVar
 
 E = TypeVar("E")
@@ -19,11 +20,10 @@ def drive(logic: Generator[E, Any, R], perform: Callable[[E], object]) -> R:
         effect = next(logic)
         while True:
             try:
-                result = perform(effect)
+                while True:
+                    effect = logic.send(perform(effect))
             except BaseException as error:  # noqa: BLE001  thrown in: the logic decides
-                effect = logic.throw(error)
-            else:
-                effect = logic.send(result)
+                effect = _thrown(logic, error)
     except StopIteration as stop:
         value: R = stop.value
         return value
@@ -35,11 +35,21 @@ async def drive_async(logic: Generator[E, Any, R], perform: Callable[[E], Awaita
         effect = next(logic)
         while True:
             try:
-                result = await perform(effect)
+                while True:
+                    effect = logic.send(await perform(effect))
             except BaseException as error:  # noqa: BLE001  thrown in: the logic decides
-                effect = logic.throw(error)
-            else:
-                effect = logic.send(result)
+                effect = _thrown(logic, error)
     except StopIteration as stop:
         value: R = stop.value
         return value
+
+
+def _thrown(logic: Generator[E, Any, R], error: BaseException) -> E:
+    """The next effect after a failure. Raises it again if it is the logic's own.
+
+    Ctrl-C may come between an effect and what is done with its result: then it did not pass
+    through the logic yet, which is still in the middle of its work.
+    """
+    if getgeneratorstate(logic) == GEN_CLOSED:
+        raise error
+    return logic.throw(error)

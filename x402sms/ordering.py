@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 import httpx
 
-from x402sms.errors import APIError, PaymentUnknown, X402SMSError
+from x402sms.errors import AlreadyPaid, APIError, PaymentUnknown, X402SMSError
 from x402sms.exchange import READ_TRIES, receipt_of, result_of
 from x402sms.ledger import Payment
 from x402sms.protocol.types import PaymentState, Receipt
-from x402sms.recovery import not_older, since
+from x402sms.recovery import not_older, perhaps_paid, since
 from x402sms.virtualsms import calls
 from x402sms.virtualsms.calls import Call
 from x402sms.virtualsms.models import Order, Page
@@ -52,11 +52,11 @@ Effect = Fetch | Ask | InLedger
 class Books(Protocol):
     """What the ledger is asked, and told, of a purchase: `BaseClient`."""
 
-    def payment_of(self, error: Exception) -> Payment | None: ...
+    def payment(self, nonce: str) -> Payment | None: ...
 
     def match(self, payment: Payment, orders: list[Order]) -> tuple[Order | None, bool]: ...
 
-    def delivered(self, receipt: Receipt | None, order: Order) -> None: ...
+    def delivered(self, receipt: Receipt, order: Order) -> bool: ...
 
 
 def buy_order(
@@ -66,39 +66,65 @@ def buy_order(
     try:
         response: httpx.Response = yield Fetch(request)
         order = result_of(call, response)
+        receipt = receipt_of(response)
+        if receipt is None or (yield InLedger(partial(books.delivered, receipt, order))):
+            return order
+        raise _taken(order, receipt)
     except X402SMSError as error:
-        if not _may_be_paid(error):
+        nonce = nonce_in_doubt(error)
+        if nonce is None:
             raise
-        found = yield from _find(books, error)
+        found = yield from _find(books, nonce, error)
         if found is None:
             raise
         return found
-    yield InLedger(partial(books.delivered, receipt_of(response), order))
-    return order
 
 
-def _may_be_paid(error: X402SMSError) -> bool:
+def nonce_in_doubt(error: X402SMSError) -> str | None:
+    """Of a payment that is made, or may be, though there is an error instead of an answer."""
+    receipt = getattr(error, "receipt", None)
     if isinstance(error, APIError):
-        receipt = error.receipt
-        return receipt is not None and receipt.state in (PaymentState.SETTLED, PaymentState.UNKNOWN)
-    return isinstance(error, PaymentUnknown) or getattr(error, "receipt", None) is not None
+        doubt = receipt is not None and receipt.state in (
+            PaymentState.SETTLED,
+            PaymentState.UNKNOWN,
+        )
+        return receipt.nonce if receipt is not None and doubt else None
+    return error.nonce if isinstance(error, PaymentUnknown | AlreadyPaid) else None
 
 
-def _find(books: Books, lost: Exception) -> Generator[Effect, Any, Order | None]:
+def _taken(order: Order, receipt: Receipt) -> AlreadyPaid:
+    """Another purchase like it, whose answer was lost, was quicker to take the order for its own.
+
+    There is one for each, and it does not matter which is whose.
+    """
+    return AlreadyPaid(
+        f"the order {order.order_id} that was paid for is taken by another purchase like it, and "
+        "the one which that has paid for is not to be found yet",
+        receipt=receipt,
+    )
+
+
+def _find(books: Books, nonce: str, lost: Exception) -> Generator[Effect, Any, Order | None]:
     """The order whose answer was lost. What goes wrong in looking is a note to that error."""
+    payment: Payment | None = None
     try:
-        payment: Payment | None = yield InLedger(partial(books.payment_of, lost))
+        payment = yield InLedger(partial(books.payment, nonce))
         if payment is None:
             return None
         for _ in range(READ_TRIES):
             orders = yield from _orders_since(payment)
             order, contested = yield InLedger(partial(books.match, payment, orders))
             if order is not None or not contested:
-                found: Order | None = order
-                return found
+                break
+        else:
+            order = None
+        found: Order | None = order
     except X402SMSError as error:
         lost.add_note(f"looking for the order in GET /orders failed: {error}")
-    return None
+        found = None
+    if found is None and payment is not None:
+        lost.add_note(perhaps_paid(payment))
+    return found
 
 
 def _orders_since(payment: Payment) -> Generator[Effect, Any, list[Order]]:

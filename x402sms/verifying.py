@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self, TypedDict, TypeVar, assert_never
 
@@ -23,11 +26,16 @@ from x402sms.virtualsms.effects import (
     Announce,
     Bought,
     Buy,
+    Cancelled,
+    Confirmed,
     Earlier,
     Effect,
     Event,
+    HeldBack,
     Make,
+    NotCancelled,
     Now,
+    Paused,
     Recall,
     Sleep,
     Spent,
@@ -50,6 +58,8 @@ from x402sms.virtualsms.verification import (
 
 T = TypeVar("T")
 
+LONGEST_INTENT = 190  # of a job: its later numbers add to it
+_OF_A_LATER_NUMBER = re.compile(r"#[0-9]+\Z")
 SWAPS = 1  # where somebody is told of the new number
 NUMBERS = 3
 
@@ -93,6 +103,8 @@ class Wanted:
 
 def wanted(service: str, max_price: Amount, options: JobOptions) -> Wanted:
     """Raises ValueError and TypeError for what cannot be right, before anything is sent."""
+    if unknown := options.keys() - JobOptions.__annotations__.keys():
+        raise TypeError(f"no such option of a job: {', '.join(sorted(unknown))}")
     on_number, on_event = options.get("on_number"), options.get("on_event")
     heard = on_number is not None or on_event is not None
     swaps, numbers = options.get("max_swaps"), options.get("max_numbers")
@@ -101,12 +113,12 @@ def wanted(service: str, max_price: Amount, options: JobOptions) -> Wanted:
     terms = Terms(
         service=service,
         max_price=to_usdc(parse_usdc(max_price)),
-        intent=secrets.token_hex(16) if intent is None else intent,
+        intent=secrets.token_hex(16) if intent is None else _intent(intent),
         country=options.get("country"),
         max_swaps=_count("max_swaps", SWAPS if heard else 0, swaps, least=0),
         max_numbers=_count("max_numbers", NUMBERS if heard else 1, numbers, least=1),
         max_total=None if total is None else to_usdc(parse_usdc(total)),
-        swap_after=options.get("swap_after", DEFAULT_HOLD),
+        swap_after=_seconds("swap_after", options.get("swap_after", DEFAULT_HOLD)),
         pattern=_compiled(pattern) if isinstance(pattern, str) else pattern,
         rental_hours=options.get("rental_hours"),
     )
@@ -118,6 +130,25 @@ def wanted(service: str, max_price: Amount, options: JobOptions) -> Wanted:
             on_number(event.order.phone_number or "")
 
     return Wanted(terms, intent is not None, watch)
+
+
+def _intent(intent: str) -> str:
+    if not isinstance(intent, str) or not 0 < len(intent) <= LONGEST_INTENT:
+        raise ValueError(f"the intent of a job is text of 1 to {LONGEST_INTENT} characters")
+    if _OF_A_LATER_NUMBER.search(intent):
+        raise ValueError(
+            f"an intent that ends like {intent[-20:]!r} names a later number of another job: leave "
+            "out the # and the digits"
+        )
+    return intent
+
+
+def _seconds(name: str, seconds: float) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name} is a number of seconds")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{name} is a number of seconds, at least 0")
+    return seconds
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -158,7 +189,7 @@ class Caller(Protocol):
         max_price: Amount | None = None,
     ) -> Order: ...
 
-    def earlier(self, intent: str) -> Earlier | None: ...
+    def earlier(self, intent: str, purchase: str) -> Earlier | None: ...
 
 
 class AsyncCaller(Protocol):
@@ -179,7 +210,25 @@ class AsyncCaller(Protocol):
         max_price: Amount | None = None,
     ) -> Order: ...
 
-    def earlier(self, intent: str) -> Earlier | None: ...
+    def earlier(self, intent: str, purchase: str) -> Earlier | None: ...
+
+
+# Told while an order is being ended, or while something is tried again: that goes on.
+_ENDING = HeldBack | Cancelled | NotCancelled | Confirmed | Paused
+
+
+class _OfACallback(Exception):
+    """What a callback raised: to the job it is none of its own errors, whatever it is."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+    def unwrapped(self) -> Exception:
+        """The callback's own exception, with what was noted of the order."""
+        for note in getattr(self, "__notes__", ()):
+            self.error.add_note(note)
+        return self.error
 
 
 class _View:
@@ -191,6 +240,8 @@ class _View:
         # Whose order is known already only listens: that has its price, whatever it is.
         self._ceiling = wanted.terms.max_price if wanted.order is None else None
         self._meter = Meter()
+        self._begun = False
+        self._late: Exception | None = None  # of a callback, while the order was being ended
 
     @property
     def order(self) -> Order:
@@ -225,6 +276,40 @@ class _View:
         """USDC that is known to have come back."""
         return self._job.refunded
 
+    def _begin(self) -> None:
+        if self._begun:
+            raise RuntimeError("this job has begun already: each needs a verification of its own")
+        self._begun = True
+
+    def _tell(self, event: Event) -> None:
+        """Whoever watches. What that raises stops the job, but never the end of an order."""
+        if self._late is not None and not isinstance(event, _ENDING):
+            raise _OfACallback(self._late)
+        try:
+            self._wanted.watch(event)
+        except Exception as error:
+            if not isinstance(event, _ENDING):
+                raise _OfACallback(error) from error
+            self._late = self._late or error
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """What a callback raised comes out as it was, with what became of the order noted to it."""
+        try:
+            yield
+        except _OfACallback as raised:
+            self._late = None
+            raise raised.unwrapped() from raised.error.__cause__
+        except Exception as error:
+            if self._late is None:
+                raise
+            late, self._late = self._late, None
+            late.add_note(str(error))
+            raise late from error
+        if self._late is not None:
+            late, self._late = self._late, None
+            raise late
+
     def _here(self, effect: Now | UnixTime | Spent | Announce, clock: Clock) -> object:
         match effect:
             case Now():
@@ -234,7 +319,7 @@ class _View:
             case Spent():
                 return self._meter.total
             case Announce():
-                self._wanted.watch(effect.event)
+                self._tell(effect.event)
                 return None
             case _:
                 assert_never(effect)
@@ -260,11 +345,13 @@ class Verification(_View):
         `give_up` is false or it is a rental. Raises NoCodeReceived, saying what came of the
         order, and whatever else a call may raise.
         """
-        return self._run(wait(self._job, timeout, give_up=give_up))
+        seconds = _seconds("timeout", timeout)
+        return self._run(wait(self._job, seconds, give_up=give_up))
 
     def messages(self, timeout: float = 180) -> Iterator[Sms]:
         """Each message to the number once, as it comes; ends after `timeout` seconds without."""
-        while batch := self._run(next_messages(self._job, timeout)):
+        seconds = _seconds("timeout", timeout)
+        while batch := self._run(next_messages(self._job, seconds)):
             yield from batch
 
     def extend(self, hours: int) -> None:
@@ -277,9 +364,12 @@ class Verification(_View):
 
     def receive(self, timeout: float) -> Code:
         """The whole job at once."""
-        return self._run(receive_code(self._job, timeout, resume=self._wanted.resume))
+        seconds = _seconds("timeout", timeout)
+        self._begin()
+        return self._run(receive_code(self._job, seconds, resume=self._wanted.resume))
 
     def __enter__(self) -> Self:
+        self._begin()
         self._run(enter(self._job, resume=self._wanted.resume))
         return self
 
@@ -292,7 +382,9 @@ class Verification(_View):
         self._run(leave(self._job) if error is None else close_after(self._job, error))
 
     def _run(self, logic: Generator[Effect, Any, T]) -> T:
-        return drive(logic, self._perform)
+        with self._watched():
+            return drive(logic, self._perform)
+        raise RuntimeError("unreachable")  # for mypy: a context manager might swallow an exception
 
     def _perform(self, effect: Effect) -> object:
         client, ceiling = self._client, self._ceiling
@@ -309,7 +401,7 @@ class Verification(_View):
                         max_price=effect.max_price,
                     )
             case Recall():
-                return client.earlier(effect.intent)
+                return client.earlier(effect.intent, effect.purchase)
             case Sleep():
                 client.clock.sleep(effect.seconds)
                 return None
@@ -332,14 +424,16 @@ class AsyncVerification(_View):
         give_up: bool = True,
     ) -> Code:
         """`Verification.wait`, to be awaited."""
-        return await self._run(wait(self._job, timeout, give_up=give_up))
+        seconds = _seconds("timeout", timeout)
+        return await self._run(wait(self._job, seconds, give_up=give_up))
 
     async def messages(
         self,
         timeout: float = 180,  # noqa: ASYNC109  how long to wait for an SMS, not for a call
     ) -> AsyncIterator[Sms]:
         """Each message to the number once, as it comes; ends after `timeout` seconds without."""
-        while batch := await self._run(next_messages(self._job, timeout)):
+        seconds = _seconds("timeout", timeout)
+        while batch := await self._run(next_messages(self._job, seconds)):
             for message in batch:
                 yield message
 
@@ -356,9 +450,12 @@ class AsyncVerification(_View):
         timeout: float,  # noqa: ASYNC109  how long to wait for an SMS, not for a call
     ) -> Code:
         """The whole job at once."""
-        return await self._run(receive_code(self._job, timeout, resume=self._wanted.resume))
+        seconds = _seconds("timeout", timeout)
+        self._begin()
+        return await self._run(receive_code(self._job, seconds, resume=self._wanted.resume))
 
     async def __aenter__(self) -> Self:
+        self._begin()
         await self._run(enter(self._job, resume=self._wanted.resume))
         return self
 
@@ -372,7 +469,9 @@ class AsyncVerification(_View):
         await self._run(leave(self._job) if error is None else close_after(self._job, error))
 
     async def _run(self, logic: Generator[Effect, Any, T]) -> T:
-        return await drive_async(logic, self._perform)
+        with self._watched():
+            return await drive_async(logic, self._perform)
+        raise RuntimeError("unreachable")  # for mypy: a context manager might swallow an exception
 
     async def _perform(self, effect: Effect) -> object:
         # Once cancelled, the order is still to be cancelled: what is left is shielded, since a
@@ -401,7 +500,7 @@ class AsyncVerification(_View):
                         max_price=effect.max_price,
                     )
             case Recall():
-                return await in_thread(client.earlier, effect.intent)
+                return await in_thread(partial(client.earlier, effect.intent), effect.purchase)
             case Sleep():
                 await client.clock.sleep_async(effect.seconds)
                 return None

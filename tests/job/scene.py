@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from x402sms.virtualsms.job import Code
 
 T = TypeVar("T")
 E = TypeVar("E")
+Change = Callable[[httpx.Response], httpx.Response]
 
 COOLDOWN = 120
 BUY, POLL = "POST /orders", "GET /orders/{order_id}/sms"
@@ -96,20 +98,26 @@ class _Wire(httpx.BaseTransport, httpx.AsyncBaseTransport):
         finally:
             self._scene.noted(route, paid, response)
         self._scene.strike(Moment(route, "after", paid))
+        if (change := self._scene.changes.get((route, paid))) is not None:
+            response.read()
+            response = change(response)
         return response
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         route, paid = self._scene.asked(request)
         self._hurry(request)
-        self._scene.strike(Moment(route, "before", paid))
+        await self._scene.strike_async(Moment(route, "before", paid))
         await asyncio.sleep(0)
         response: httpx.Response | None = None
         try:
             response = await self._inner.handle_async_request(request)
         finally:
             self._scene.noted(route, paid, response)
-        self._scene.strike(Moment(route, "after", paid))
+        await self._scene.strike_async(Moment(route, "after", paid))
         await asyncio.sleep(0)
+        if (change := self._scene.changes.get((route, paid))) is not None:
+            await response.aread()
+            response = change(response)
         return response
 
     def _hurry(self, request: httpx.Request) -> None:
@@ -151,13 +159,14 @@ class Scene:
     runner: Any = None
     wire: list[Exchange] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    changes: dict[tuple[str, bool], Change] = field(default_factory=dict)  # (route, paid) -> it
     _between: list[tuple[Moment, Callable[[], None]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         assert self.sandbox.funded_key is not None
         self.wallet = Wallet.from_key(self.sandbox.funded_key)
         self.clock = Clock(self)
-        if self.colour == "async":
+        if self.colour == "async" and self.runner is None:
             self.runner = self.stack.enter_context(asyncio.Runner())
         self.stack.callback(self.leave)
         self.enter()
@@ -178,6 +187,17 @@ class Scene:
         }
         self.client = (Client if sync else AsyncClient)(self.wallet, **settings)
 
+    def beside(self) -> Scene:
+        """Another process on the same ledger and the same service."""
+        return Scene(
+            self.colour,
+            self.sandbox,
+            self.stack,
+            ledger=self.ledger,
+            runner=self.runner,
+            settings=self.settings,
+        )
+
     def leave(self) -> None:
         if self.client is not None:
             self.wait_for(self.client.close if self.colour == "sync" else self.client.aclose)
@@ -195,16 +215,31 @@ class Scene:
 
     # --- what comes in between
 
-    def at(self, moment: Moment, action: Callable[[], None]) -> None:
-        """Once, the first time that `moment` comes from now on."""
+    def at(self, moment: Moment, action: Callable[[], Any]) -> None:
+        """Once, the first time that `moment` comes from now on. What it returns may be awaited."""
         self._between.append((moment, action))
 
-    def strike(self, moment: Moment) -> None:
+    def strike(self, moment: Moment) -> Any:
         for index, (expected, action) in enumerate(self._between):
             if expected == moment:
                 del self._between[index]
-                action()
-                return
+                return action()
+        return None
+
+    async def strike_async(self, moment: Moment) -> None:
+        result = self.strike(moment)
+        if inspect.isawaitable(result):
+            await result
+
+    def change(self, route: str, *changes: Change, paid: bool = True) -> None:
+        """Its answers are changed on the way, each by the next change, the last by the last."""
+        left = list(changes)
+
+        def changed(response: httpx.Response) -> httpx.Response:
+            change = left.pop(0) if len(left) > 1 else left[0]
+            return change(response)
+
+        self.changes[route, paid] = changed
 
     def asked(self, request: httpx.Request) -> tuple[str, bool]:
         prefix = self.sandbox.state.config.api_prefix
@@ -362,6 +397,54 @@ def once(name: str, route: str, **more: Any) -> Fault:
 
 def always(name: str, route: str, **more: Any) -> Fault:
     return Fault(name, route=route, **more)
+
+
+def lost(response: httpx.Response) -> httpx.Response:
+    """The answer does not arrive."""
+    raise httpx.ReadError("the connection was lost")
+
+
+def unchanged(response: httpx.Response) -> httpx.Response:
+    return response
+
+
+def with_fields(**fields: Any) -> Change:
+    """A good answer, which is a JSON object, says this instead."""
+
+    def changed(response: httpx.Response) -> httpx.Response:
+        if not response.is_success:
+            return response
+        return _answer(response, response.status_code, {**response.json(), **fields})
+
+    return changed
+
+
+def with_rows(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Change:
+    """A good answer to `LIST` has these rows instead."""
+
+    def changed(response: httpx.Response) -> httpx.Response:
+        if not response.is_success:
+            return response
+        body = response.json()
+        return _answer(response, response.status_code, {**body, "data": change(body["data"])})
+
+    return changed
+
+
+def problem(status: int, kind: str) -> Change:
+    """Instead of whatever the service said, and with no word of the payment."""
+
+    def changed(response: httpx.Response) -> httpx.Response:
+        body = {"type": f"https://example.com/errors/{kind}", "title": kind, "status": status}
+        headers = {"content-type": "application/problem+json"}
+        return httpx.Response(status, headers=headers, json=body)
+
+    return changed
+
+
+def _answer(response: httpx.Response, status: int, body: object) -> httpx.Response:
+    kept = {k: v for k, v in response.headers.items() if k.lower() != "content-length"}
+    return httpx.Response(status, headers=kept, json=body)
 
 
 def interrupt() -> None:

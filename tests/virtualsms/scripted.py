@@ -102,7 +102,7 @@ ERRORS: dict[str, Callable[[], Exception]] = {
     "over-the-day": lambda: SpendLimitExceeded("over", limit="per_day", amount=Decimal("0.15")),
     "signing": lambda: SigningFailed("the signer"),
     "payment-refused": lambda: PaymentRefused("refused"),
-    "payment-unknown": lambda: PaymentUnknown("unknown"),
+    "payment-unknown": lambda: PaymentUnknown("unknown", nonce=RECEIPT.nonce),
     "already-paid": lambda: AlreadyPaid("paid", receipt=RECEIPT),
     "conflict": lambda: IntentConflict("conflict"),
     "api": lambda: APIError("HTTP 418"),
@@ -281,7 +281,7 @@ class Scripted:
             raise answer
         if answer is ORDINARY:
             answer = self._bought(effect) if isinstance(effect, Buy) else self.answer(call)
-        self.paid += FEE
+        self.paid += FEE if isinstance(effect, Make) else 0  # a purchase costs the number
         if name == "poll":
             self._remember(answer)
         return call.parse(answer)

@@ -159,7 +159,14 @@ def test_an_order_that_the_service_says_is_over_has_expired() -> None:
     assert "refunded" in end.why
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
+def test_one_that_the_service_calls_over_and_shows_as_waiting_may_not_be_refunded() -> None:
+    service = Scripted(queues={"cancel": [OrderExpired("over")]})
+    end = ending(service)
+    assert (end.how, end.refund) == (How.EXPIRED, None)
+    assert "refunded is not known" in end.why
+
+
+@pytest.mark.parametrize("refusal", [name for name in REFUSALS if name != "410"])
 def test_one_that_stays_open_is_given_up_and_said_to_be_open(refusal: str) -> None:
     service = Scripted(
         lambda service, effect: (

@@ -249,8 +249,10 @@ def test_a_410_has_the_order_read_once_more(name: str) -> None:
         return
     with pytest.raises(NoCodeReceived) as caught:
         service.run(receive_code(present, 180))
-    assert caught.value.cancelled is (True if name == "cancelled" else None)
-    assert ("refunded is not known" in str(caught.value)) is (name != "cancelled")
+    # One that is said to be over and shown as waiting is cancelled all the same, if that works.
+    cancelled = name in ("cancelled", "waiting")
+    assert caught.value.cancelled is (True if cancelled else None)
+    assert ("refunded is not known" in str(caught.value)) is not cancelled
 
 
 def test_an_order_that_has_its_message_already_costs_no_poll() -> None:

@@ -39,9 +39,13 @@ class Buy:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What the ledger has under an intent. Result: Earlier, or None."""
+    """What the ledger has under an intent. Result: Earlier, or None.
+
+    `purchase` is what it should have bought, as in Buy.
+    """
 
     intent: str
+    purchase: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Earlier:
 
     order_id: str | None
     state: str
+    fits: bool = True  # it bought what was asked for
 
 
 @dataclass(frozen=True, slots=True)

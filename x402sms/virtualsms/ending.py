@@ -74,6 +74,13 @@ class End:
     refund: Decimal | None = None
     why: str = ""
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether all that was paid for it is known to come back."""
+        price = self.order.price
+        full = self.refund is not None and price is not None and self.refund >= price
+        return self.how is How.CANCELLED and (full or price is None)
+
 
 @dataclass(frozen=True, slots=True)
 class Moments:
@@ -151,10 +158,16 @@ def _ask(order: Order, *, until: float) -> Generator[Effect, Any, End | X402SMSE
         *PASSING,
     ) as error:
         return error
-    if answer.success or answer.status == OrderStatus.CANCELLED:
-        refund = order.price if answer.refund_amount is None else answer.refund_amount
-        return End(How.CANCELLED, order, refund)
-    return X402SMSError(f"the service answered {answer.status}")
+    if answer.success and answer.status == OrderStatus.CANCELLED:
+        return End(How.CANCELLED, order, _believed(order, answer.refund_amount))
+    return X402SMSError(f"the service answered {answer.status} (success: {answer.success})")
+
+
+def _believed(order: Order, refund: Decimal | None) -> Decimal | None:
+    """Of a refund that is told. Where it is not, it is full by the reference; more cannot be."""
+    if refund is None or order.price is None:
+        return order.price if refund is None else refund
+    return min(refund, order.price)
 
 
 def look(order: Order, *, until: float) -> Generator[Effect, Any, End]:
@@ -188,10 +201,12 @@ def merged(order: Order, newer: Order) -> Order:
         for name in Order.model_fields
         if name in newer.model_fields_set and getattr(newer, name) is not None
     }
-    # Its id is what it is asked for by, and what is cancelled: no answer changes that.
-    return order.model_copy(
-        update={**(newer.model_extra or {}), **said, "order_id": order.order_id}
-    )
+    # Its id is what it is asked for by, and what is cancelled, and its price is what was paid: no
+    # answer changes those.
+    kept: dict[str, object] = {"order_id": order.order_id}
+    if order.price is not None:
+        kept["price"] = order.price
+    return order.model_copy(update={**(newer.model_extra or {}), **said, **kept})
 
 
 def _hold(order: Order, seconds: float) -> Generator[Effect, Any, None]:

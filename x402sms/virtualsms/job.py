@@ -84,6 +84,7 @@ class Job:
     silent_in: set[str] = field(default_factory=set)  # countries whose numbers brought nothing
     service_ahead: float = 0  # seconds by which the service's clock is before ours
     confirmed: bool = False
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def refunded(self) -> Decimal:
@@ -92,11 +93,14 @@ class Job:
 
     @property
     def at_stake(self) -> Decimal:
-        """USDC paid for numbers that are not known to be cancelled."""
-        lost = (end.order for end in self.ends if end.how is not How.CANCELLED)
-        unknown = self.terms.max_price
-        paid = (self.paid_for.get(order.order_id, order.price or unknown) for order in lost)
-        return sum(paid, Decimal(0))
+        """USDC paid for numbers and not known to come back."""
+        return sum((self._lost(end) for end in self.ends if not end.is_certain), Decimal(0))
+
+    def _lost(self, end: End) -> Decimal:
+        order = end.order
+        paid = self.paid_for.get(order.order_id, order.price or self.terms.max_price)
+        refund = end.refund if end.how is How.CANCELLED else None
+        return max(Decimal(0), paid - (refund or 0))
 
     @property
     def numbers_left(self) -> int:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from x402sms.errors import (
+    APIError,
     CountryNotFound,
+    IntentConflict,
     NoCodeReceived,
     NoStock,
     OrderExpired,
     PaymentRefused,
+    PaymentUnknown,
     RateLimited,
     SpendLimitExceeded,
     UnreadableResponse,
@@ -50,8 +54,15 @@ from x402sms.virtualsms.ending import (
 )
 from x402sms.virtualsms.job import MOST_NUMBERS, Job, intent_of, left_open, purchase_of, told
 from x402sms.virtualsms.models import Offer, Order, OrderStatus
-from x402sms.virtualsms.patience import LONGEST_PAUSE, make, wait_out
-from x402sms.virtualsms.resolving import affordable, find_country, find_offers, no_stock, too_dear
+from x402sms.virtualsms.patience import LONGEST_PAUSE, in_doubt, make, wait_out
+from x402sms.virtualsms.resolving import (
+    affordable,
+    find_country,
+    find_offers,
+    find_service,
+    no_stock,
+    too_dear,
+)
 
 OPENING_SECONDS = 180  # within which a number is to be had, rate limits waited out
 FRESH = 30  # seconds: an order that looks older by our clock was not bought just now
@@ -82,32 +93,66 @@ def open_job(job: Job, *, resume: bool = False) -> Generator[Effect, Any, None]:
 
 def _resumed(job: Job) -> Generator[Effect, Any, bool]:
     """Whether an earlier run of this job has a number that is still of use."""
+    now: float = yield Now()
+    until = now + OPENING_SECONDS
     while job.numbers < MOST_NUMBERS:
-        earlier: Earlier | None = yield Recall(intent_of(job.terms, job.numbers + 1))
+        earlier = yield from _earlier(job, intent_of(job.terms, job.numbers + 1), until=until)
         if earlier is None or earlier.order_id is None:
             return False  # what was promised and brought nothing is gone on with by buying
         job.numbers += 1
-        call = _asked_for(earlier.order_id)
-        try:
-            now: float = yield Now()
-            order: Order = yield from make(call, until=now + OPENING_SECONDS)
-        except OrderExpired as error:
-            why = one_line(str(error), 300)
-            order = Order(order_id=earlier.order_id, status=OrderStatus.EXPIRED)
-            end = End(How.EXPIRED, order, why=f"{why}, and whether that is refunded is not known")
-        except BaseException as error:
-            error.add_note(left_open(Order(order_id=earlier.order_id, status=OrderStatus.WAITING)))
-            raise
-        else:
-            end = standing(order)
-        job.paid_before += order.price or 0
+        end = yield from _how_it_stands(earlier.order_id, until=until)
+        if job.is_rental and end.order.is_final:
+            why = "its time is over, or it was released"
+            end = End(How.EXPIRED, end.order, why=why)
+        job.paid_before += end.order.price or 0
         if end.how in (How.OPEN, How.RECEIVED):
-            yield from hold_number(job, order, fresh=False)
-            yield Announce(Bought(order, resumed=True))
+            yield from hold_number(job, end.order, fresh=False)
+            yield Announce(Bought(end.order, resumed=True))
             return True
         job.ends.append(end)
         job.before = job.numbers
     return False
+
+
+def _earlier(job: Job, intent: str, *, until: float) -> Generator[Effect, Any, Earlier | None]:
+    """What an earlier run has under the intent. Raises IntentConflict if that is something else.
+
+    The service may be written by its name, which is looked up only if it is not the id already.
+    """
+    terms = job.terms
+    country = None
+    if terms.country is not None:
+        country = yield from find_country(terms.country, until=until)
+    written = terms.service.strip().lower()
+    earlier: Earlier | None = yield Recall(
+        intent, purchase_of(written, country, terms.rental_hours)
+    )
+    if earlier is None or earlier.fits:
+        return earlier
+    service = yield from find_service(terms.service, until=until)
+    earlier = yield Recall(intent, purchase_of(service, country, terms.rental_hours))
+    if earlier is None or earlier.fits:
+        return earlier
+    raise IntentConflict(
+        f"the intent {intent!r} was used before to buy something else than "
+        f"{purchase_of(service, country, terms.rental_hours)}; nothing was signed. Use another",
+        intent=intent,
+    )
+
+
+def _how_it_stands(order_id: str, *, until: float) -> Generator[Effect, Any, End]:
+    """An order of an earlier run, by what the service says now."""
+    call = _asked_for(order_id)
+    try:
+        order: Order = yield from make(call, until=until)
+    except OrderExpired as error:
+        why = one_line(str(error), 300)
+        order = Order(order_id=order_id, status=OrderStatus.EXPIRED)
+        return End(How.EXPIRED, order, why=f"{why}, and whether that is refunded is not known")
+    except BaseException as error:
+        error.add_note(left_open(Order(order_id=order_id, status=OrderStatus.WAITING)))
+        raise
+    return standing(order)
 
 
 def next_number(job: Job, *, until: float) -> Generator[Effect, Any, None]:
@@ -118,7 +163,7 @@ def next_number(job: Job, *, until: float) -> Generator[Effect, Any, None]:
         country = yield from find_country(terms.country, until=until)
     service, offers = yield from find_offers(terms.service, until=until)
     wanted = tuple(offer for offer in offers if offer.country not in job.silent_in)
-    refused: SpendLimitExceeded | None = None
+    refusals: list[_Refusal] = []
     job.numbers += 1
     candidates = affordable(wanted, service, country, terms.max_price)
     for offer in candidates:
@@ -127,25 +172,57 @@ def next_number(job: Job, *, until: float) -> Generator[Effect, Any, None]:
         try:
             order = yield from _buy(job, service, offer, country, until=until)
         except (NoStock, CountryNotFound) as error:
+            refusals.append(_Refusal(offer, error))
             yield Announce(LeftOut(offer.country or "?", one_line(str(error))))
         except (SpendLimitExceeded, PaymentRefused) as error:
-            refused = _above_the_ceiling(error)
-            if refused is None:
+            limit = _above_the_ceiling(error)
+            if limit is None:
                 raise
+            refusals.append(_Refusal(offer, error, limit.amount))
             yield Announce(LeftOut(offer.country or "?", "its price is above the ceiling now"))
         else:
-            yield from _have(job, order)
+            yield from _have(job, order, country)
             return
-    if refused is None or refused.amount is None:
-        raise no_stock(service, country, len(candidates))
-    if refused.amount <= terms.max_price:
-        raise _over_total(job, refused.amount) from refused
-    where = candidates[-1].country or "?"
-    raise too_dear(service, where, refused.amount, terms.max_price) from refused
+    raise _nowhere(job, service, country, refusals)
 
 
-def _have(job: Job, order: Order) -> Generator[Effect, Any, None]:
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why nothing was bought at an offer; `price` (USDC) is one that is above the ceiling."""
+
+    offer: Offer
+    error: X402SMSError
+    price: Decimal | None = None
+
+
+def _nowhere(job: Job, service: str, country: str | None, refusals: list[_Refusal]) -> X402SMSError:
+    """The error where no offer could be had. What was signed on the way is not kept quiet."""
+    for refusal in refusals:
+        if isinstance(refusal.error, PaymentRefused):
+            return refusal.error
+    dearer = [refusal for refusal in refusals if refusal.price is not None]
+    error: X402SMSError = no_stock(service, country, len(refusals))
+    if dearer:
+        least = min(dearer, key=lambda refusal: refusal.price or 0)
+        price, ceiling = least.price or Decimal(0), job.terms.max_price
+        where = least.offer.country or "?"
+        over = price > ceiling
+        error = too_dear(service, where, price, ceiling) if over else _over_total(job, price)
+    for refusal in refusals:
+        receipt = getattr(refusal.error, "receipt", None)
+        if receipt is not None:
+            error.add_note(
+                f"a payment of {usdc(receipt.amount)} USDC was presented and refused: it is not "
+                "void before it expires, and counts against your limits"
+            )
+            break
+    return error
+
+
+def _have(job: Job, order: Order, country: str | None) -> Generator[Effect, Any, None]:
     """A number was bought: now to be handed over."""
+    if country is not None and order.country not in (None, country):
+        job.warnings.append(f"the number is one of {order.country}, not of {country} as asked for")
     if order.phone_number is None:  # the answer left it out
         now: float = yield Now()
         order = (yield from look(order, until=now + OPENING_SECONDS)).order
@@ -162,8 +239,7 @@ def may_go_on(job: Job) -> bool:
 
 def refunds_are_certain(job: Job) -> bool:
     """Of every number so far; or what may be lost by them is allowed for."""
-    certain = all(end.how is How.CANCELLED for end in job.ends)
-    return certain or job.terms.max_total is not None
+    return all(end.is_certain for end in job.ends) or job.terms.max_total is not None
 
 
 def _within_total(job: Job, offer: Offer) -> None:
@@ -186,7 +262,7 @@ def _over_total(job: Job, price: Decimal) -> SpendLimitExceeded:
 
 
 def _above_the_ceiling(error: X402SMSError) -> SpendLimitExceeded | None:
-    """The price went up between quote and purchase: by the first 402, or the one after it."""
+    """The price went up between quote and purchase: by the first 402, or a later one."""
     limit = error if isinstance(error, SpendLimitExceeded) else error.__cause__
     ours = isinstance(limit, SpendLimitExceeded) and limit.limit == "max_amount"
     return limit if ours and isinstance(limit, SpendLimitExceeded) else None
@@ -208,14 +284,11 @@ def _buy(
     except BaseException as error:
         yield from _find_again(job, buying, error)
         raise
-    job.order = order.model_copy(
-        update={
-            "price": offer.price if order.price is None else order.price,
-            "country": order.country or offer.country,
-        }
-    )
-    after: Decimal = yield Spent()
-    job.paid_for[order.order_id] = max(after - before, job.order.price or offer.price)
+    job.order = order.model_copy(update={"country": order.country or offer.country})
+    paid: Decimal = (yield Spent()) - before  # and for looking, where its answer was lost
+    price = offer.price if order.price is None or order.price > paid else order.price
+    job.paid_for[order.order_id] = max(paid, price)
+    job.order = job.order.model_copy(update={"price": price})
     return job.order
 
 
@@ -235,11 +308,15 @@ def _bought(buying: Buy, *, until: float) -> Generator[Effect, Any, Order]:
         except RateLimited as limited:
             yield from wait_out(limited, until=until, least=least)
             least = min(2 * least, LONGEST_PAUSE)
-        except PASSING as error:
+        except (APIError, *PASSING) as error:
+            if not (isinstance(error, PASSING) or in_doubt(error)):
+                raise
             pause = next(pauses, None)
             now: float = yield Now()
             refused = isinstance(error, PaymentRefused)
             if refused or pause is None or now + pause > until:
+                if isinstance(error, APIError) and in_doubt(error):
+                    raise _unknown(error, buying) from error
                 raise
             yield Announce(Paused(pause, one_line(str(error))))
             yield Sleep(pause)
@@ -248,11 +325,26 @@ def _bought(buying: Buy, *, until: float) -> Generator[Effect, Any, Order]:
             return order
 
 
+def _unknown(error: APIError, buying: Buy) -> PaymentUnknown:
+    """A "no" after a payment that may have settled is no answer to what became of that."""
+    receipt = error.receipt
+    unknown = PaymentUnknown(
+        f"a number was paid for, or may have been, and is not to be found: {error}",
+        intent=buying.intent,
+        amount=None if receipt is None else receipt.amount,
+        nonce=None if receipt is None else receipt.nonce,
+        valid_before=None if receipt is None else receipt.valid_before,
+    )
+    for note in getattr(error, "__notes__", ()):
+        unknown.add_note(note)
+    return unknown
+
+
 def _find_again(job: Job, buying: Buy, error: BaseException) -> Generator[Effect, Any, None]:
     """Interrupted while it was bought: what was paid for becomes the job's order, to be closed."""
     earlier: Earlier | None = None
     try:
-        earlier = yield Recall(buying.intent)
+        earlier = yield Recall(buying.intent, buying.purchase)
         if earlier is not None and earlier.state in ("unknown", "settled"):
             order: Order = yield buying
             _asked_for(order.order_id)

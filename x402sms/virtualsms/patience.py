@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, TypeVar
 
-from x402sms.errors import RateLimited
+from x402sms.errors import APIError, RateLimited, X402SMSError
 from x402sms.virtualsms.calls import Call
 from x402sms.virtualsms.effects import Announce, Effect, Make, Now, Paused, Sleep
 
@@ -29,6 +29,12 @@ def make(call: Call[T], *, until: float) -> Generator[Effect, Any, T]:
             intent = None if limited.receipt is None else limited.receipt.intent
         else:
             return result
+
+
+def in_doubt(error: X402SMSError) -> bool:
+    """Whether a payment was made, or may have been, for a call that ended in this error."""
+    receipt = error.receipt if isinstance(error, APIError) else None
+    return receipt is not None and receipt.state in ("settled", "unknown")
 
 
 def wait_out(limited: RateLimited, *, until: float, least: float) -> Generator[Effect, Any, None]:

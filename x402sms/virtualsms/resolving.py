@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from decimal import Decimal
+from typing import Any
 
 from x402sms.errors import CountryNotFound, NoStock, ServiceNotFound, SpendLimitExceeded
 from x402sms.money import usdc
@@ -19,7 +20,7 @@ _NOT_IN_AN_ID = "/\\?#%"
 
 def find_offers(
     service: str, *, until: float
-) -> Generator[Effect, None, tuple[str, tuple[Offer, ...]]]:
+) -> Generator[Effect, Any, tuple[str, tuple[Offer, ...]]]:
     """The service's id, and its price and stock in each country.
 
     `service` is an id, or a name in any case. Most people write the id, which is tried first and
@@ -35,19 +36,24 @@ def find_offers(
             )
         except ServiceNotFound:
             pass
-    services = yield from make(calls.list_services(), until=until)
-    try:
-        known = find(written, [(each.id, each.name) for each in services if _nameable(each.id)])
-    except LookupError as error:
-        advice = "`x402sms services` lists all there are"
-        raise ServiceNotFound(
-            f"no service is called {one_line(written, 40)!r}, so nothing was bought. "
-            f"{_did_you_mean(error) or advice}"
-        ) from None
+    known = yield from find_service(written, until=until)
     return known, (yield from make(calls.service_availability(known), until=until))
 
 
-def find_country(country: str, *, until: float) -> Generator[Effect, None, str]:
+def find_service(service: str, *, until: float) -> Generator[Effect, Any, str]:
+    """The id of a service written by its id or name, from the list of all: a paid call."""
+    services = yield from make(calls.list_services(), until=until)
+    try:
+        return find(service, [(each.id, each.name) for each in services if _nameable(each.id)])
+    except LookupError as error:
+        advice = "`x402sms services` lists all there are"
+        raise ServiceNotFound(
+            f"no service is called {one_line(service, 40)!r}, so nothing was bought. "
+            f"{_did_you_mean(error) or advice}"
+        ) from None
+
+
+def find_country(country: str, *, until: float) -> Generator[Effect, Any, str]:
     """The two-letter code of a country written as a code (`GB`, `uk`) or by its name.
 
     A name that is not widely used costs a paid call. Raises ValueError for numbers,

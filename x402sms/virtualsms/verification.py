@@ -86,7 +86,7 @@ def _received(job: Job, sms: SmsResult) -> Generator[Effect, Any, Code]:
 
     code, text = codes.code_of(sms, pattern=job.terms.pattern), codes.text_of(sms)
     doubt = None if code is None or job.terms.pattern else codes.doubt(code, text)
-    warnings = [] if doubt is None else [doubt]
+    warnings = [*job.warnings, *([] if doubt is None else [doubt])]
     if code is None:
         warnings.append("no code can be found in the text" if text else "the SMS has no text")
     job.order = order = order.model_copy(update={"status": sms.status})
