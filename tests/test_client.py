@@ -36,8 +36,8 @@ from x402sms.errors import (
 )
 from x402sms.money import parse_usdc
 from x402sms.sandbox import RunningSandbox, SandboxConfig, running_sandbox
-from x402sms.virtualsms.models import OrderStatus
 from x402sms.virtualsms.effects import Bought, Cancelled, Chosen, Confirmed, Received, Waiting
+from x402sms.virtualsms.models import OrderStatus
 
 FUNDED = Decimal(100)
 

@@ -18,8 +18,8 @@ from x402sms import AsyncClient, PaymentState, Wallet
 from x402sms.errors import LedgerError, PaymentUnknown, UnreadableResponse
 from x402sms.ledger import SQLiteLedger
 from x402sms.sandbox import RunningSandbox, SandboxConfig, running_sandbox
-from x402sms.virtualsms.models import OrderStatus
 from x402sms.virtualsms.effects import Event, Waiting
+from x402sms.virtualsms.models import OrderStatus
 
 
 @pytest.fixture(params=COLOURS)

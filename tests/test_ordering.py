@@ -216,7 +216,9 @@ def test_what_fails_in_looking_is_a_note_to_what_was_lost(failure: Exception) ->
     with pytest.raises(PaymentUnknown) as caught:
         Played(lost, pages=[failure]).run()
     assert caught.value is lost
-    assert caught.value.__notes__ == [f"looking for the order in GET /orders failed: {failure}"]
+    looked, perhaps = caught.value.__notes__
+    assert looked == f"looking for the order in GET /orders failed: {failure}"
+    assert perhaps.startswith("0.15 USDC may have been paid")
 
 
 def test_a_ledger_that_cannot_be_read_is_a_note_too() -> None:
@@ -228,7 +230,9 @@ def test_a_ledger_that_cannot_be_read_is_a_note_too() -> None:
 def test_where_another_buyer_took_one_on_the_way_the_list_is_read_again() -> None:
     found = order(7)
     played = Played(
-        PaymentUnknown("lost", nonce=RECEIPT.nonce), pages=[page(found)], matches=[(None, True), (found, True)]
+        PaymentUnknown("lost", nonce=RECEIPT.nonce),
+        pages=[page(found)],
+        matches=[(None, True), (found, True)],
     )
     assert played.run() == found
     assert played.asked == ["1", "1"]
@@ -238,7 +242,11 @@ def test_where_another_buyer_took_one_on_the_way_the_list_is_read_again() -> Non
 def test_an_order_that_is_not_there_is_looked_for_a_few_times_at_most(
     contested: bool, reads: int
 ) -> None:
-    played = Played(PaymentUnknown("lost", nonce=RECEIPT.nonce), pages=[page(order(7))], matches=[(None, contested)] * 9)
+    played = Played(
+        PaymentUnknown("lost", nonce=RECEIPT.nonce),
+        pages=[page(order(7))],
+        matches=[(None, contested)] * 9,
+    )
     with pytest.raises(PaymentUnknown):
         played.run()
     assert len(played.asked) == reads
@@ -263,7 +271,9 @@ OLD = -timedelta(hours=1).total_seconds()
 def test_no_page_is_paid_for_that_holds_only_older_orders(
     pages: list[Page[Order] | Exception], asked: list[str], seen: list[str]
 ) -> None:
-    played = Played(PaymentUnknown("lost", nonce=RECEIPT.nonce), pages=pages, matches=[(order(7), False)])
+    played = Played(
+        PaymentUnknown("lost", nonce=RECEIPT.nonce), pages=pages, matches=[(order(7), False)]
+    )
     played.run()
     assert (played.asked, played.seen) == (asked, [seen])
 

@@ -293,22 +293,36 @@ class _View:
             self._late = self._late or error
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """What a callback raised comes out as it was, with what became of the order noted to it."""
+    def _watched(self, leaving_with: BaseException | None = None) -> Iterator[None]:
+        """What a callback raised comes out as it was, with what became of the order noted to it.
+
+        It does not come in the place of what a block is being left with, nor of Ctrl-C.
+        """
         try:
             yield
         except _OfACallback as raised:
             self._late = None
             raise raised.unwrapped() from raised.error.__cause__
         except Exception as error:
-            if self._late is None:
+            late = self._take_late()
+            if late is None:
                 raise
-            late, self._late = self._late, None
-            late.add_note(str(error))
+            for said in (str(error), *getattr(error, "__notes__", ())):
+                late.add_note(said)
             raise late from error
-        if self._late is not None:
-            late, self._late = self._late, None
+        except BaseException:
+            self._late = None
+            raise
+        late = self._take_late()
+        if late is None:
+            return
+        if leaving_with is None:
             raise late
+        leaving_with.add_note(f"while the order was ended, a callback raised {late!r}")
+
+    def _take_late(self) -> Exception | None:
+        late, self._late = self._late, None
+        return late
 
     def _here(self, effect: Now | UnixTime | Spent | Announce, clock: Clock) -> object:
         match effect:
@@ -379,10 +393,13 @@ class Verification(_View):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._run(leave(self._job) if error is None else close_after(self._job, error))
+        logic = leave(self._job) if error is None else close_after(self._job, error)
+        self._run(logic, error)
 
-    def _run(self, logic: Generator[Effect, Any, T]) -> T:
-        with self._watched():
+    def _run(
+        self, logic: Generator[Effect, Any, T], leaving_with: BaseException | None = None
+    ) -> T:
+        with self._watched(leaving_with):
             return drive(logic, self._perform)
         raise RuntimeError("unreachable")  # for mypy: a context manager might swallow an exception
 
@@ -466,10 +483,13 @@ class AsyncVerification(_View):
         traceback: TracebackType | None,
     ) -> None:
         self._stopped = self._stopped or isinstance(error, anyio.get_cancelled_exc_class())
-        await self._run(leave(self._job) if error is None else close_after(self._job, error))
+        logic = leave(self._job) if error is None else close_after(self._job, error)
+        await self._run(logic, error)
 
-    async def _run(self, logic: Generator[Effect, Any, T]) -> T:
-        with self._watched():
+    async def _run(
+        self, logic: Generator[Effect, Any, T], leaving_with: BaseException | None = None
+    ) -> T:
+        with self._watched(leaving_with):
             return await drive_async(logic, self._perform)
         raise RuntimeError("unreachable")  # for mypy: a context manager might swallow an exception
 

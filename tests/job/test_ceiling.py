@@ -111,7 +111,8 @@ def test_a_payment_that_was_signed_and_refused_is_not_kept_quiet(colour: Colour)
     with staged(colour, only={"US": "0.10"}) as scene:
         scene.at(PAYS, _priced(scene, "US", "0.31"))
         ended = scene.receive(intent="job-1")
-        assert isinstance(ended.error, PaymentRefused), repr(ended.error)
+        # What was signed may be anywhere: that is said, and not that nothing was bought.
+        assert isinstance(ended.error, PaymentRefused | PaymentUnknown), repr(ended.error)
         assert not isinstance(ended.error, SpendLimitExceeded)
         assert isinstance(ended.error.__cause__, SpendLimitExceeded)
         assert "nothing bought" not in ended.said
@@ -131,8 +132,10 @@ def test_it_is_raised_too_where_the_next_country_has_none(colour: Colour) -> Non
         scene.at(PAYS, only_dearer)
         ended = scene.receive()
         assert [event.offer.country for event in ended.told(Chosen)] == ["US", "GB"]
-        assert isinstance(ended.error, PaymentRefused), repr(ended.error)
-        assert (scene.sent(BUY), scene.paid(BUY), scene.orders) == (1, 0, [])
+        # What was signed may be anywhere: that is said, and not that nothing was bought.
+        assert isinstance(ended.error, PaymentRefused | PaymentUnknown), repr(ended.error)
+        assert scene.sent(BUY) <= 2  # the same payment, once in each country
+        assert (scene.paid(BUY), scene.orders) == (0, [])
         audited(scene)
 
 

@@ -75,6 +75,17 @@ def test_no_stock_leaves_that_country_out_for_the_next_cheapest(paid: bool, colo
         exact(scene, ended)
 
 
+def test_stock_that_ends_in_one_country_after_another_leaves_each_out(colour: Colour) -> None:
+    """They are one purchase; what one of them says of it is still not in doubt."""
+    faults = [once("stock-ends", BUY, times=2)]
+    with staged(colour, only=PRICES, sms_after=30, faults=faults) as scene:
+        ended = scene.receive()
+        assert ended.code is not None, ended.said
+        assert [event.country for event in ended.told(LeftOut)] == ["US", "GB"]
+        assert (_countries(scene), scene.paid(BUY)) == (["DE"], 1)
+        closed(scene, ended)
+
+
 def test_no_stock_anywhere_buys_nothing_and_says_so(colour: Colour) -> None:
     with staged(colour, only=PRICES, faults=[always("no-stock", BUY)]) as scene:
         ended = scene.receive()

@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.buyer import Colour
@@ -25,6 +26,7 @@ from tests.job.scene import (
     with_rows,
 )
 from x402sms.errors import NoCodeReceived, SpendLimitExceeded, X402SMSError
+from x402sms.protocol.types import PaymentState
 from x402sms.virtualsms.effects import Bought, Cancelled, NotCancelled
 
 PRICES = {"US": "0.10", "GB": "0.12", "DE": "0.20"}
@@ -173,31 +175,50 @@ def test_where_the_order_still_waits_that_is_no_cancel(
 # --- a purchase that is found later
 
 
+def _cut_short(response: httpx.Response) -> httpx.Response:
+    """It says that it was paid, and not for what."""
+    kept = {k: v for k, v in response.headers.items() if k.lower() != "content-length"}
+    return httpx.Response(response.status_code, headers=kept, content=b"{")
+
+
+LOST: dict[str, tuple[Change, PaymentState]] = {
+    "no answer": (lost, PaymentState.UNKNOWN),
+    "an answer that cannot be read": (_cut_short, PaymentState.SETTLED),
+}
+
+
 @pytest.mark.parametrize("stock", [50, 0], ids=["in stock", "out of stock by then"])
+@pytest.mark.parametrize(("loss", "state"), LOST.values(), ids=LOST)
 def test_the_cost_counts_a_purchase_that_was_found_later(
-    stock: int, colour: Colour, tmp_path: Path
+    loss: Change, state: PaymentState, stock: int, colour: Colour, tmp_path: Path
 ) -> None:
     with staged(colour, only=PRICES, ledger=str(tmp_path / "ledger.db")) as scene:
-        scene.change(BUY, lost)
+        scene.change(BUY, loss)
         scene.change(LIST, lost)
         first = scene.receive(intent="job-1")
         assert isinstance(first.error, X402SMSError)
-        assert first.code is None
-        before, _ = scene.books
-        assert first.cost == before
+        assert scene.row_of("job-1").state is state
+        lists = sum(row.amount for row in scene.rows if row.state is PaymentState.UNKNOWN)
+        assert first.cost >= Decimal("0.10") + (lists if state is PaymentState.SETTLED else 0)
 
         scene.changes.clear()
-        scene.change(BUY, lost)  # and nothing is replayed
+        scene.sandbox.state.gate._answers.clear()  # nothing is replayed
         scene.sandbox.set_stock("telegram", "US", stock)
         scene.leave()
         scene.enter()
+        before, _ = scene.books
         again = scene.receive(intent="job-1", timeout=60)
         after, refunded = scene.books
         assert scene.paid(BUY) == 1
         assert (scene.orders, again.refunded) == (["cancelled"], Decimal("0.10"))
         assert again.cost >= 0
-        # The number counts in full for the run that gave it back.
-        assert again.cost == after - before + Decimal("0.10") - refunded
+        idle = sum(
+            (row.amount for row in scene.rows if row.state is PaymentState.REFUSED), Decimal(0)
+        )
+        # The number counts in full for the run that gave it back; where that signed for the next
+        # country as well, under the one nonce, at the price of that until it is reconciled.
+        promised = scene.row_of("job-1").amount
+        assert again.cost == after - before + idle + promised - refunded
         audited(scene)
 
 

@@ -170,7 +170,8 @@ def next_number(job: Job, *, until: float) -> Generator[Effect, Any, None]:
         _within_total(job, offer)
         yield Announce(Chosen(offer))
         try:
-            order = yield from _buy(job, service, offer, country, until=until)
+            presented = any(_was_presented(refusal.error) for refusal in refusals)
+            order = yield from _buy(job, service, offer, country, presented=presented, until=until)
         except (NoStock, CountryNotFound) as error:
             refusals.append(_Refusal(offer, error))
             yield Announce(LeftOut(offer.country or "?", one_line(str(error))))
@@ -200,6 +201,8 @@ def _nowhere(job: Job, service: str, country: str | None, refusals: list[_Refusa
     for refusal in refusals:
         if isinstance(refusal.error, PaymentRefused):
             return refusal.error
+        if isinstance(refusal.error, APIError) and in_doubt(refusal.error):
+            return _unknown(refusal.error, intent_of(job.terms, job.numbers))
     dearer = [refusal for refusal in refusals if refusal.price is not None]
     error: X402SMSError = no_stock(service, country, len(refusals))
     if dearer:
@@ -209,7 +212,7 @@ def _nowhere(job: Job, service: str, country: str | None, refusals: list[_Refusa
         over = price > ceiling
         error = too_dear(service, where, price, ceiling) if over else _over_total(job, price)
     for refusal in refusals:
-        receipt = getattr(refusal.error, "receipt", None)
+        receipt = _receipt_of(refusal.error)
         if receipt is not None:
             error.add_note(
                 f"a payment of {usdc(receipt.amount)} USDC was presented and refused: it is not "
@@ -217,6 +220,15 @@ def _nowhere(job: Job, service: str, country: str | None, refusals: list[_Refusa
             )
             break
     return error
+
+
+def _receipt_of(error: X402SMSError) -> Any:
+    """Of a payment that was presented, and not taken by the server's word."""
+    return error.receipt if isinstance(error, APIError) else None
+
+
+def _was_presented(error: X402SMSError) -> bool:
+    return isinstance(error, PaymentRefused) or _receipt_of(error) is not None
 
 
 def _have(job: Job, order: Order, country: str | None) -> Generator[Effect, Any, None]:
@@ -269,7 +281,7 @@ def _above_the_ceiling(error: X402SMSError) -> SpendLimitExceeded | None:
 
 
 def _buy(
-    job: Job, service: str, offer: Offer, country: str | None, *, until: float
+    job: Job, service: str, offer: Offer, country: str | None, *, presented: bool, until: float
 ) -> Generator[Effect, Any, Order]:
     """One order. What interrupts the purchase goes on when it is known what came of it."""
     terms = job.terms
@@ -278,7 +290,7 @@ def _buy(
     buying = Buy(call, intent_of(terms, job.numbers), purchase, _ceiling(job))
     before: Decimal = yield Spent()
     try:
-        order = yield from _bought(buying, until=until)
+        order = yield from _bought(buying, presented=presented, until=until)
     except (GeneratorExit, X402SMSError):
         raise
     except BaseException as error:
@@ -299,8 +311,12 @@ def _ceiling(job: Job) -> Decimal:
     return min(terms.max_price, left)
 
 
-def _bought(buying: Buy, *, until: float) -> Generator[Effect, Any, Order]:
-    """Tried again, as the same purchase, where its end is not clear."""
+def _bought(buying: Buy, *, presented: bool, until: float) -> Generator[Effect, Any, Order]:
+    """Tried again, as the same purchase, where its end is not clear.
+
+    `presented`: its payment was refused in another country before. It may have settled there all
+    the same, whatever this one says: a "no" is left to the next, and to the end, to make clear.
+    """
     pauses, least = iter(PAUSES), 1.0
     while True:
         try:
@@ -311,12 +327,14 @@ def _bought(buying: Buy, *, until: float) -> Generator[Effect, Any, Order]:
         except (APIError, *PASSING) as error:
             if not (isinstance(error, PASSING) or in_doubt(error)):
                 raise
+            if presented and isinstance(error, NoStock | CountryNotFound):
+                raise
             pause = next(pauses, None)
             now: float = yield Now()
             refused = isinstance(error, PaymentRefused)
             if refused or pause is None or now + pause > until:
                 if isinstance(error, APIError) and in_doubt(error):
-                    raise _unknown(error, buying) from error
+                    raise _unknown(error, buying.intent) from error
                 raise
             yield Announce(Paused(pause, one_line(str(error))))
             yield Sleep(pause)
@@ -325,12 +343,12 @@ def _bought(buying: Buy, *, until: float) -> Generator[Effect, Any, Order]:
             return order
 
 
-def _unknown(error: APIError, buying: Buy) -> PaymentUnknown:
+def _unknown(error: APIError, intent: str) -> PaymentUnknown:
     """A "no" after a payment that may have settled is no answer to what became of that."""
     receipt = error.receipt
     unknown = PaymentUnknown(
         f"a number was paid for, or may have been, and is not to be found: {error}",
-        intent=buying.intent,
+        intent=intent,
         amount=None if receipt is None else receipt.amount,
         nonce=None if receipt is None else receipt.nonce,
         valid_before=None if receipt is None else receipt.valid_before,

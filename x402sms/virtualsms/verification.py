@@ -232,8 +232,11 @@ def receive_code(
     except GeneratorExit:
         raise
     except BaseException as error:
+        received = job.code
         yield from close_after(job, error)
-        if not isinstance(error, Exception) or job.code is None:
+        if received is not None:
+            error.add_note(f"the SMS was there before that: {received.code or received.text}")
+        if not isinstance(error, Exception) or job.code is None or received is not None:
             raise
         warning = f"something went wrong before its SMS was there: {one_line(str(error), 300)}"
         return replace(job.code, warnings=(*job.code.warnings, warning))
