@@ -141,7 +141,9 @@ class Result:
 
     @property
     def said(self) -> str:
-        """The error and what was noted to it."""
+        """The error and what was noted to it; of a code, its warnings."""
+        if self.code is not None:
+            return "\n".join(self.code.warnings)
         return "\n".join([str(self.error), *getattr(self.error, "__notes__", ())])
 
 

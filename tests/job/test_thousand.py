@@ -21,7 +21,7 @@ from x402sms.sandbox import RunningSandbox, SandboxConfig, running_sandbox
 from x402sms.virtualsms.job import Code
 
 JOBS = 1000
-# The client's own pool has 200 places: as safe, but whenever httpcore gives a connection out, it
+# The client's own pool has 100 places: as safe, but whenever httpcore gives a connection out, it
 # looks from each idle one at all others, which takes longer than the jobs do.
 PLACES = 20
 CALLS = 4  # paid ones of each: the offers, the number, one poll, the confirmation
@@ -47,6 +47,7 @@ def sandbox() -> Iterator[RunningSandbox]:
         yield running
 
 
+@pytest.mark.no_cover  # all that it runs is covered elsewhere; tracing it would take a minute more
 @pytest.mark.anyio
 async def test_a_thousand_jobs_at_once_all_end_right(
     sandbox: RunningSandbox, tmp_path: Path

@@ -86,7 +86,7 @@ def _received(job: Job, sms: SmsResult) -> Generator[Effect, Any, Code]:
 
     code, text = codes.code_of(sms, pattern=job.terms.pattern), codes.text_of(sms)
     doubt = None if code is None or job.terms.pattern else codes.doubt(code, text)
-    warnings = [*job.warnings, *([] if doubt is None else [doubt])]
+    warnings = [*job.warnings, *_left_before(job), *([] if doubt is None else [doubt])]
     if code is None:
         warnings.append("no code can be found in the text" if text else "the SMS has no text")
     job.order = order = order.model_copy(update={"status": sms.status})
@@ -272,6 +272,9 @@ def leave(job: Job) -> Generator[Effect, Any, None]:
 
 def close_after(job: Job, error: BaseException) -> Generator[Effect, Any, None]:
     """Close, and note to `error` what became of the order. A second Ctrl-C leaves it open."""
+    for said in _left_before(job):
+        if said not in str(error):
+            error.add_note(said)
     order = job.order
     if order is None:
         return
@@ -286,3 +289,8 @@ def close_after(job: Job, error: BaseException) -> Generator[Effect, Any, None]:
         error.add_note(told(end))
     elif job.is_rental:
         error.add_note(kept(order))
+
+
+def _left_before(job: Job) -> list[str]:
+    """Of the numbers before the present one, those that are not known to be cancelled."""
+    return [told(end) for end in job.ends if end.how is not How.CANCELLED]
