@@ -60,7 +60,7 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt -e '.[sandbox]' --group dev
+	$(PIP) install -c constraints.txt -e '.[sandbox,mcp,webhooks,keyring]' --group dev
 	@touch $@ $(VENV)/.demo
 
 clean:

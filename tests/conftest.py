@@ -10,6 +10,8 @@ import pytest
 
 for _name in [name for name in os.environ if name.startswith("X402SMS_")]:
     del os.environ[_name]
+# Nor their keyring: one that refuses everything, but where a test brings its own.
+os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
 
 
 @pytest.hookimpl(tryfirst=True)

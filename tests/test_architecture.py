@@ -21,7 +21,7 @@ LAYERS = [
     {"protocol", "virtualsms", "pooling", "pacing"},
     {"limits"},
     {"wallet", "ledger", "chain"},
-    {"paying", "purchase", "reconcile", "recovery", "export", "config"},
+    {"paying", "purchase", "reconcile", "recovery", "export", "config", "webhooks"},
     {"transport"},
     {"exchange", "resources"},
     {"base_client"},

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import httpx
 
@@ -31,7 +31,7 @@ from x402sms.resources import Payments
 from x402sms.virtualsms import calls
 from x402sms.virtualsms.calls import Call
 from x402sms.virtualsms.effects import Earlier
-from x402sms.virtualsms.models import Order
+from x402sms.virtualsms.models import Order, Sms
 from x402sms.wallet import Signer, Wallet
 
 logger = logging.getLogger("x402sms")
@@ -75,6 +75,14 @@ def counted_by(meter: Meter) -> Iterator[None]:
         _COUNTING.reset(token)
 
 
+class Mailbox(Protocol):
+    """Where the webhooks of the service are kept: `x402sms.webhooks.EventStore`."""
+
+    def messages(self, order_id: str) -> Sequence[Sms]:
+        """The messages that events told of for an order, oldest first. May block for a moment."""
+        ...
+
+
 class BaseClient:
     """Settings, wallet, ledger and receipts: what both colours have. Sends nothing itself."""
 
@@ -89,6 +97,7 @@ class BaseClient:
         rpc_url: str | None,
         on_payment: Callable[[Receipt], None] | None,
         requests_per_minute: int | Literal["auto"] | None,
+        webhooks: Mailbox | str | os.PathLike[str] | None,
         clock: Clock | None,
     ) -> None:
         # Nowhere a name for the environment: a traceback that shows locals would show the key.
@@ -109,6 +118,7 @@ class BaseClient:
         )
         self.last_receipt: Receipt | None = None
         self._on_payment = on_payment
+        self.mailbox: Mailbox | None = _mailbox(webhooks)
         self.clock: Clock = SystemClock() if clock is None else clock
         if requests_per_minute == "auto":
             local = is_loopback(httpx.URL(self.settings.base_url).host)
@@ -246,3 +256,11 @@ class BaseClient:
     def _close_ledger(self) -> None:
         if self._owns_ledger:
             self.ledger.close()
+
+
+def _mailbox(webhooks: Mailbox | str | os.PathLike[str] | None) -> Mailbox | None:
+    if webhooks is None or not isinstance(webhooks, str | os.PathLike):
+        return webhooks
+    from x402sms.webhooks import EventStore  # noqa: PLC0415  only where webhooks are used
+
+    return EventStore(webhooks)

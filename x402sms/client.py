@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack, assert_never
 
 import httpx
 
-from x402sms.base_client import BaseClient
+from x402sms.base_client import BaseClient, Mailbox
 from x402sms.clock import Clock
 from x402sms.driver import drive, drive_async
 from x402sms.exchange import (
@@ -69,8 +69,9 @@ class Client(BaseClient):
     network, `SpendLimits()` and the user's own ledger. `transport` is the httpx transport to send
     through; `on_payment` gets every Receipt. At most `requests_per_minute` HTTP requests are sent,
     a call that is one too many waits: "auto" is the service's own limit, 60, and none for a host
-    on this machine; None is none. A paid call is two requests. `clock` is what is waited by, for
-    tests. Safe to share between threads.
+    on this machine; None is none. A paid call is two requests. `webhooks` is where the events that
+    the service sends are kept (an EventStore, or its path): a job then waits for those, and polls
+    less. `clock` is what is waited by, for tests. Safe to share between threads.
 
     Raises ConfigError and LedgerError.
     """
@@ -88,6 +89,7 @@ class Client(BaseClient):
         transport: httpx.BaseTransport | None = None,
         on_payment: Callable[[Receipt], None] | None = None,
         requests_per_minute: int | Literal["auto"] | None = "auto",
+        webhooks: Mailbox | str | os.PathLike[str] | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(
@@ -99,6 +101,7 @@ class Client(BaseClient):
             rpc_url=rpc_url,
             on_payment=on_payment,
             requests_per_minute=requests_per_minute,
+            webhooks=webhooks,
             clock=clock,
         )
         self._http = httpx.Client(
@@ -247,6 +250,7 @@ class AsyncClient(BaseClient):
         transport: httpx.AsyncBaseTransport | None = None,
         on_payment: Callable[[Receipt], None] | None = None,
         requests_per_minute: int | Literal["auto"] | None = "auto",
+        webhooks: Mailbox | str | os.PathLike[str] | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(
@@ -258,6 +262,7 @@ class AsyncClient(BaseClient):
             rpc_url=rpc_url,
             on_payment=on_payment,
             requests_per_minute=requests_per_minute,
+            webhooks=webhooks,
             clock=clock,
         )
         self._http = httpx.AsyncClient(

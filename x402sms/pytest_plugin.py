@@ -1,0 +1,3 @@
+"""Fixtures for the tests of what is built on x402sms."""
+
+from __future__ import annotations
