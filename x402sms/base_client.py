@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import httpx
 
+from x402sms.account_books import AccountBooks, identify
+from x402sms.api_keys import ApiKey, as_key, load_key
+from x402sms.charging import charge_order
 from x402sms.clock import Clock, SystemClock
-from x402sms.config import Settings, environment, load_settings
-from x402sms.errors import LedgerError
+from x402sms.config import API_KEY, Settings, environment, load_settings
+from x402sms.errors import ConfigError, LedgerError
 from x402sms.exchange import receipt_of
 from x402sms.ledger import Ledger, Payment, open_ledger
 from x402sms.ledger.base import NOT_KNOWN
 from x402sms.limits import Amount, SpendLimits
-from x402sms.pacing import EXTENSION, Pace
+from x402sms.ordering import Effect, buy_order
+from x402sms.pacing import EXTENSION, REQUESTS_OF_A_CALL, Pace
 from x402sms.protocol.eip3009 import intent_nonce
 from x402sms.protocol.keccak import checksum_address
 from x402sms.protocol.networks import Network
@@ -28,6 +32,7 @@ from x402sms.protocol.types import PaymentState, Receipt
 from x402sms.purchase import is_loopback, purchase_of
 from x402sms.recovery import delivered_orders, match, undelivered
 from x402sms.resources import Payments
+from x402sms.topping_up import TopUpRequest, ask
 from x402sms.virtualsms import calls
 from x402sms.virtualsms.calls import Call
 from x402sms.virtualsms.effects import Earlier
@@ -36,6 +41,7 @@ from x402sms.wallet import Signer, Wallet
 
 logger = logging.getLogger("x402sms")
 
+T = TypeVar("T")
 REQUESTS_PER_MINUTE = 60  # what the service allows
 
 
@@ -92,6 +98,7 @@ class BaseClient:
         *,
         network: str | Network | None,
         base_url: str | None,
+        api_key: str | ApiKey | None,
         limits: SpendLimits | None,
         ledger: Ledger | str | os.PathLike[str] | None,
         rpc_url: str | None,
@@ -101,7 +108,7 @@ class BaseClient:
         clock: Clock | None,
     ) -> None:
         # Nowhere a name for the environment: a traceback that shows locals would show the key.
-        self.settings: Settings = load_settings(
+        settings = load_settings(
             environment(),
             network=network,
             base_url=base_url,
@@ -109,7 +116,12 @@ class BaseClient:
             ledger=os.fspath(ledger) if isinstance(ledger, str | os.PathLike) else None,
             rpc_url=rpc_url,
         )
-        self.wallet: Signer = Wallet.from_env(environment()) if wallet is None else wallet
+        given = None if api_key is None else as_key(api_key)
+        del api_key
+        self._wallet, self.api_key = _credentials(wallet, given, settings.rest_url)
+        if self._wallet is None:
+            settings = replace(settings, base_url=settings.rest_url)
+        self.settings: Settings = settings
         self._owns_ledger = ledger is None or isinstance(ledger, str | os.PathLike)
         self.ledger: Ledger = (
             open_ledger(self.settings.ledger)
@@ -127,6 +139,17 @@ class BaseClient:
             None if requests_per_minute is None else Pace(requests_per_minute, clock=self.clock)
         )
         self._meters: list[Meter] = []
+        self.books: AccountBooks | None = self._books()
+
+    @property
+    def wallet(self) -> Signer:
+        """What pays. Raises ConfigError where an API key is used instead."""
+        if self._wallet is None:
+            raise ConfigError(
+                "this client has an API key and no wallet: what is bought comes from the account's "
+                "balance. Give it a wallet to pay per call, or to top up"
+            )
+        return self._wallet
 
     @contextmanager
     def meter(self) -> Iterator[Meter]:
@@ -157,7 +180,8 @@ class BaseClient:
         if self.pace is None:
             yield
             return
-        with self.pace.turn() as turn:
+        requests = REQUESTS_OF_A_CALL if self.books is None else 1
+        with self.pace.turn(requests) as turn:
             request.extensions[EXTENSION] = turn
             yield
 
@@ -220,7 +244,9 @@ class BaseClient:
         )
 
     def earlier(self, intent: str, purchase: str) -> Earlier | None:
-        """What the ledger has under an intent of this wallet, and whether it is that purchase."""
+        """What the ledger has under an intent, and whether it is that purchase."""
+        if self.books is not None:
+            return self.books.earlier(intent, purchase)
         network, payer = self.settings.network, checksum_address(self.wallet.address)
         payment = self.payment("0x" + intent_nonce(network, payer, intent).hex())
         if payment is None:
@@ -237,6 +263,40 @@ class BaseClient:
         """What the ledger knows the purchase by that `call` would be."""
         return purchase_of(self.build_request(call, purchase=purchase)).fingerprint
 
+    def buying(
+        self, call: Call[Order], request: httpx.Request, max_price: Amount | None
+    ) -> Generator[Effect, Any, Order]:
+        """The order that `request`, built from `call`, buys: with a payment, or from a balance."""
+        if self.books is None:
+            return buy_order(self, call, request)
+        return charge_order(self.books, call, request, max_price)
+
+    def _charged(
+        self, call: Call[T], request: httpx.Request, max_price: Amount | None
+    ) -> Generator[Effect, Any, T] | None:
+        """`buying`, where a call that buys comes from a balance. All that buy bring an order."""
+        if self.books is None or not call.buys:
+            return None
+        bought: Any = self.buying(cast("Call[Order]", call), request, max_price)
+        return cast("Generator[Effect, Any, T]", bought)
+
+    def _identified(self, call: Call[Any], request: httpx.Request) -> httpx.Request:
+        """Without a signature, a request that buys says by a header which purchase it is."""
+        if self.books is not None and call.buys:
+            identify(request)
+        return request
+
+    def _topup(
+        self,
+        amount: Amount,
+        api_key: str | ApiKey | None,
+        new_account: bool,  # noqa: FBT001  both colours pass their own on
+        metadata: Mapping[str, str] | None,
+    ) -> TopUpRequest:
+        self.wallet  # noqa: B018  raises ConfigError: a top-up is paid from one
+        key = self.api_key if api_key is None else as_key(api_key)
+        return ask(self.settings, amount, key=key, new_account=new_account, metadata=metadata)
+
     def build_request(
         self,
         call: Call[Any],
@@ -249,13 +309,41 @@ class BaseClient:
         where another request may stand in for this one."""
         raise NotImplementedError
 
+    def _books(self) -> AccountBooks | None:
+        """With an API key and no wallet, what is bought comes from a balance."""
+        if self._wallet is not None or self.api_key is None:
+            return None
+        return AccountBooks(self.api_key, self.ledger, self.settings.limits, self.clock, self._paid)
+
     def _ledger_view(self) -> Payments:
-        payer = checksum_address(self.wallet.address)
+        key = self.api_key
+        payer = (
+            key.account
+            if self._wallet is None and key is not None
+            else checksum_address(self.wallet.address)
+        )
         return Payments(self.ledger, self.settings.network, payer, self.settings.rpc_url)
 
     def _close_ledger(self) -> None:
         if self._owns_ledger:
             self.ledger.close()
+
+
+def _credentials(
+    wallet: Signer | None, api_key: ApiKey | None, rest_url: str
+) -> tuple[Signer | None, ApiKey | None]:
+    """Arguments before the environment, and there a wallet before a key; then a key that a top-up
+    stored. With a wallet, calls are paid one by one, and the key is what a top-up adds to."""
+    if wallet is None and api_key is None:
+        if Wallet.is_in(environment()):
+            wallet = Wallet.from_env(environment())
+        elif API_KEY not in environment():
+            api_key = load_key(rest_url)
+            if api_key is None:
+                wallet = Wallet.from_env(environment())  # says what there could be
+    if api_key is None and API_KEY in environment():
+        api_key = ApiKey(environment()[API_KEY])
+    return wallet, api_key
 
 
 def _mailbox(webhooks: Mailbox | str | os.PathLike[str] | None) -> Mailbox | None:

@@ -8,14 +8,16 @@ LedgerError and HostNotReachable, and ValueError for an argument that cannot be 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, assert_never
 
 import httpx
 
+from x402sms.api_keys import ApiKey
 from x402sms.base_client import BaseClient, Mailbox
+from x402sms.bearer import AsyncBearerTransport, BearerTransport
 from x402sms.clock import Clock
 from x402sms.driver import drive, drive_async
 from x402sms.exchange import (
@@ -28,7 +30,7 @@ from x402sms.exchange import (
 )
 from x402sms.ledger import Ledger
 from x402sms.limits import Amount, SpendLimits
-from x402sms.ordering import Ask, Effect, Fetch, InLedger, buy_order
+from x402sms.ordering import Ask, Effect, Fetch, InLedger
 from x402sms.pacing import AsyncPacedTransport, PacedTransport
 from x402sms.pooling import AsyncPooledTransport
 from x402sms.protocol.networks import Network
@@ -45,6 +47,7 @@ from x402sms.resources import (
     Services,
 )
 from x402sms.steady import in_thread
+from x402sms.topping_up import TopUp, keep
 from x402sms.transport import AsyncX402Transport, X402Transport
 from x402sms.verifying import AsyncVerification, JobOptions, Verification, inbox_of, wanted
 from x402sms.virtualsms.calls import Call
@@ -62,16 +65,21 @@ T = TypeVar("T")
 
 
 class Client(BaseClient):
-    """The service, synchronous, paid per call from a wallet. A context manager.
+    """The service, synchronous, paid per call from a wallet, or with an API key from the balance
+    of an account. A context manager.
 
-    `wallet` defaults to `Wallet.from_env()`; `network`, `base_url`, `limits`, `ledger` and
-    `rpc_url` to the environment (`X402SMS_*`, `.env`), then to Base, the vendor's host for that
-    network, `SpendLimits()` and the user's own ledger. `transport` is the httpx transport to send
-    through; `on_payment` gets every Receipt. At most `requests_per_minute` HTTP requests are sent,
-    a call that is one too many waits: "auto" is the service's own limit, 60, and none for a host
-    on this machine; None is none. A paid call is two requests. `webhooks` is where the events that
-    the service sends are kept (an EventStore, or its path): a job then waits for those, and polls
-    less. `clock` is what is waited by, for tests. Safe to share between threads.
+    `wallet` is what pays. With an `api_key` and no wallet nothing is signed: what is bought is
+    charged to the account (REST, a Bearer token), and the rest is free. With neither, the
+    environment says: a wallet, else `X402SMS_API_KEY`, else the key that a top-up stored.
+
+    `network`, `base_url`, `limits`, `ledger` and `rpc_url` default to the environment
+    (`X402SMS_*`, `.env`), then to Base, the vendor's host for that network, `SpendLimits()` and the
+    user's own ledger. `transport` is the httpx transport to send through; `on_payment` gets every
+    Receipt. At most `requests_per_minute` HTTP requests are sent, a call that is one too many
+    waits: "auto" is the service's own limit, 60, and none for a host on this machine; None is none.
+    A paid call is two requests. `webhooks` is where the events that the service sends are kept (an
+    EventStore, or its path): a job then waits for those, and polls less. `clock` is what is waited
+    by, for tests. Safe to share between threads.
 
     Raises ConfigError and LedgerError.
     """
@@ -82,6 +90,7 @@ class Client(BaseClient):
         *,
         network: str | Network | None = None,
         base_url: str | None = None,
+        api_key: str | ApiKey | None = None,
         limits: SpendLimits | None = None,
         ledger: Ledger | str | os.PathLike[str] | None = None,
         rpc_url: str | None = None,
@@ -96,6 +105,7 @@ class Client(BaseClient):
             wallet,
             network=network,
             base_url=base_url,
+            api_key=api_key,
             limits=limits,
             ledger=ledger,
             rpc_url=rpc_url,
@@ -107,15 +117,7 @@ class Client(BaseClient):
         self._http = httpx.Client(
             base_url=self.settings.base_url,
             timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
-            transport=X402Transport(
-                self.wallet,
-                network=self.settings.network,
-                limits=self.settings.limits,
-                ledger=self.ledger,
-                rpc_url=self.settings.rpc_url,
-                transport=self._paced(transport or httpx.HTTPTransport()),
-                on_payment=self._paid,
-            ),
+            transport=self._sending(transport or httpx.HTTPTransport()),
         )
         self.services = Services(self)
         self.countries = Countries(self)
@@ -131,13 +133,18 @@ class Client(BaseClient):
         purchase: str | None = None,
         max_price: Amount | None = None,
     ) -> httpx.Request:
-        return request_for(self._http, call, intent=intent, purchase=purchase, max_price=max_price)
+        request = request_for(
+            self._http, call, intent=intent, purchase=purchase, max_price=max_price
+        )
+        return self._identified(call, request)
 
     def call(
         self, call: Call[T], *, intent: str | None = None, max_price: Amount | None = None
     ) -> T:
         """Send one `Call`. `intent` names the purchase; above `max_price` USDC nothing is paid."""
         request = self.build_request(call, intent=intent, max_price=max_price)
+        if (logic := self._charged(call, request, max_price)) is not None:
+            return drive(logic, partial(self._perform, max_price))
         return result_of(call, self._answer(request))
 
     def create_order(
@@ -151,7 +158,7 @@ class Client(BaseClient):
         """`call` for `POST /orders`: an order that was paid for while its answer was lost is found
         in `GET /orders` and returned; `last_receipt` says so."""
         request = self.build_request(call, intent=intent, purchase=purchase, max_price=max_price)
-        return drive(buy_order(self, call, request), partial(self._perform, max_price))
+        return drive(self.buying(call, request, max_price), partial(self._perform, max_price))
 
     def verification(
         self, service: str, *, max_price: Amount, **options: Unpack[JobOptions]
@@ -182,12 +189,47 @@ class Client(BaseClient):
         """
         return Verification(self, wanted(service, max_price, options)).receive(timeout)
 
+    def topup(
+        self,
+        amount: Amount,
+        *,
+        api_key: str | ApiKey | None = None,
+        new_account: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        intent: str | None = None,
+        store: bool = True,
+    ) -> TopUp:
+        """Pay `amount` whole USDC from the wallet onto an account's balance, for its API key.
+
+        Onto the account of `api_key`, of this client's own, or of the one that was stored; where
+        there is none, or with `new_account`, onto a new one. The key is stored for `Client()` to
+        find, and returned. Under the same `intent` it is paid for once, and answered again.
+
+        Raises PaymentError (your limits hold: the default is 1 USDC a call), ValueError,
+        ConfigError without a wallet, Unauthorized for a key that is not known.
+        """
+        asked = self._topup(amount, api_key, new_account, metadata)
+        deposit = self.call(asked.call, intent=intent, max_price=asked.amount)
+        return keep(self.settings, asked, deposit, store=store)
+
     def listen_to(self, order_id: str) -> Verification:
         """An order that is there already, for its messages."""
         return Verification(self, inbox_of(order_id))
 
-    def _paced(self, transport: httpx.BaseTransport) -> httpx.BaseTransport:
-        return transport if self.pace is None else PacedTransport(transport, self.pace)
+    def _sending(self, inner: httpx.BaseTransport) -> httpx.BaseTransport:
+        """With a wallet it pays, with an API key it shows that."""
+        paced = inner if self.pace is None else PacedTransport(inner, self.pace)
+        if self.books is not None:
+            return BearerTransport(self.books.key, self.settings.base_url, paced)
+        return X402Transport(
+            self.wallet,
+            network=self.settings.network,
+            limits=self.settings.limits,
+            ledger=self.ledger,
+            rpc_url=self.settings.rpc_url,
+            transport=paced,
+            on_payment=self._paid,
+        )
 
     def _perform(self, max_price: Amount | None, effect: Effect) -> object:
         match effect:
@@ -243,6 +285,7 @@ class AsyncClient(BaseClient):
         *,
         network: str | Network | None = None,
         base_url: str | None = None,
+        api_key: str | ApiKey | None = None,
         limits: SpendLimits | None = None,
         ledger: Ledger | str | os.PathLike[str] | None = None,
         rpc_url: str | None = None,
@@ -257,6 +300,7 @@ class AsyncClient(BaseClient):
             wallet,
             network=network,
             base_url=base_url,
+            api_key=api_key,
             limits=limits,
             ledger=ledger,
             rpc_url=rpc_url,
@@ -268,16 +312,8 @@ class AsyncClient(BaseClient):
         self._http = httpx.AsyncClient(
             base_url=self.settings.base_url,
             timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
-            transport=AsyncX402Transport(
-                self.wallet,
-                network=self.settings.network,
-                limits=self.settings.limits,
-                ledger=self.ledger,
-                rpc_url=self.settings.rpc_url,
-                transport=self._paced(
-                    transport or AsyncPooledTransport(max_connections=MAX_CONNECTIONS)
-                ),
-                on_payment=self._paid,
+            transport=self._sending(
+                transport or AsyncPooledTransport(max_connections=MAX_CONNECTIONS)
             ),
         )
         self.services = AsyncServices(self)
@@ -294,13 +330,18 @@ class AsyncClient(BaseClient):
         purchase: str | None = None,
         max_price: Amount | None = None,
     ) -> httpx.Request:
-        return request_for(self._http, call, intent=intent, purchase=purchase, max_price=max_price)
+        request = request_for(
+            self._http, call, intent=intent, purchase=purchase, max_price=max_price
+        )
+        return self._identified(call, request)
 
     async def call(
         self, call: Call[T], *, intent: str | None = None, max_price: Amount | None = None
     ) -> T:
         """Send one `Call`. `intent` names the purchase; above `max_price` USDC nothing is paid."""
         request = self.build_request(call, intent=intent, max_price=max_price)
+        if (logic := self._charged(call, request, max_price)) is not None:
+            return await drive_async(logic, partial(self._perform, max_price))
         return result_of(call, await self._answer(request))
 
     async def create_order(
@@ -314,7 +355,8 @@ class AsyncClient(BaseClient):
         """`call` for `POST /orders`: an order that was paid for while its answer was lost is found
         in `GET /orders` and returned; `last_receipt` says so."""
         request = self.build_request(call, intent=intent, purchase=purchase, max_price=max_price)
-        return await drive_async(buy_order(self, call, request), partial(self._perform, max_price))
+        logic = self.buying(call, request, max_price)
+        return await drive_async(logic, partial(self._perform, max_price))
 
     def verification(
         self, service: str, *, max_price: Amount, **options: Unpack[JobOptions]
@@ -333,12 +375,39 @@ class AsyncClient(BaseClient):
         """`Client.receive_code`, to be awaited. A task that is cancelled cancels the order."""
         return await AsyncVerification(self, wanted(service, max_price, options)).receive(timeout)
 
+    async def topup(
+        self,
+        amount: Amount,
+        *,
+        api_key: str | ApiKey | None = None,
+        new_account: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        intent: str | None = None,
+        store: bool = True,
+    ) -> TopUp:
+        """`Client.topup`, to be awaited."""
+        asked = self._topup(amount, api_key, new_account, metadata)
+        deposit = await self.call(asked.call, intent=intent, max_price=asked.amount)
+        return await in_thread(_do, partial(keep, self.settings, asked, deposit, store=store))
+
     def listen_to(self, order_id: str) -> AsyncVerification:
         """An order that is there already, for its messages."""
         return AsyncVerification(self, inbox_of(order_id))
 
-    def _paced(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
-        return transport if self.pace is None else AsyncPacedTransport(transport, self.pace)
+    def _sending(self, inner: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        """As `Client._sending`."""
+        paced = inner if self.pace is None else AsyncPacedTransport(inner, self.pace)
+        if self.books is not None:
+            return AsyncBearerTransport(self.books.key, self.settings.base_url, paced)
+        return AsyncX402Transport(
+            self.wallet,
+            network=self.settings.network,
+            limits=self.settings.limits,
+            ledger=self.ledger,
+            rpc_url=self.settings.rpc_url,
+            transport=paced,
+            on_payment=self._paid,
+        )
 
     async def _perform(self, max_price: Amount | None, effect: Effect) -> object:
         match effect:
@@ -385,5 +454,5 @@ class AsyncClient(BaseClient):
         await self.aclose()
 
 
-def _do(work: Callable[[], object]) -> object:
+def _do(work: Callable[[], T]) -> T:
     return work()

@@ -7,22 +7,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from x402sms.errors import ConfigError
 from x402sms.limits import SpendLimits
 from x402sms.protocol.networks import BASE, BASE_SEPOLIA, Network, get_network
 
 PREFIX = "X402SMS_"
+API_KEY = "X402SMS_API_KEY"
 
 # Not settings, and in no frame of this module: a traceback that shows locals must not show them.
-SECRETS = frozenset({"X402SMS_PRIVATE_KEY", "X402SMS_KEYSTORE_PASSWORD", "X402SMS_API_KEY"})
+SECRETS = frozenset(
+    {"X402SMS_PRIVATE_KEY", "X402SMS_KEYSTORE_PASSWORD", API_KEY, "X402SMS_WEBHOOK_SECRET"}
+)
 
 # The vendor's hosts, as its reference names them: production on Base, staging on Base Sepolia.
 BASE_URLS = {
     BASE.name: "https://x402.virtualsms.io/api/v2",
     BASE_SEPOLIA.name: "https://x402-test.virtualsms.io/api/v2",
 }
+
+# Where the same API takes a key of an account (REST), and where that account is topped up. The
+# staging host is our reading: the reference names no other.
+REST_URLS = {
+    BASE.name: "https://virtualsms.io/api/v2",
+    BASE_SEPOLIA.name: "https://x402-test.virtualsms.io/api/v2",
+}
+TOPUP_PATH = "/api/v1/x402/topup"
 
 _LIMITS = {
     "per_call": "X402SMS_MAX_PER_CALL",
@@ -35,13 +46,19 @@ _NO_LIMIT = "none"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a client runs with, but for the wallet. `ledger` is a path or URL, None the default."""
+    """What a client runs with, but for the wallet and the API key.
+
+    `ledger` is a path or URL, None the default. `base_url` is where calls are paid one by one,
+    `rest_url` where an API key is taken; they differ where neither was given.
+    """
 
     network: Network
     base_url: str
     limits: SpendLimits
     ledger: str | None
     rpc_url: str | None = field(repr=False)  # its path is often a key
+    rest_url: str
+    topup_url: str
 
 
 def environment() -> dict[str, str]:
@@ -66,12 +83,18 @@ def load_settings(
     """Settings from arguments (None: not given) and `environment()`. Raises ConfigError."""
     env = {name: value for name, value in env.items() if name not in SECRETS}
     chosen = get_network(network or env.get("X402SMS_NETWORK") or BASE)
+    given = base_url or env.get("X402SMS_BASE_URL")
+    url = _url(given or BASE_URLS[chosen.name])
+    # The per-call host takes no key, also where it was written out.
+    rest_url = REST_URLS[chosen.name] if url == BASE_URLS[chosen.name] else url
     return Settings(
         network=chosen,
-        base_url=_url(base_url or env.get("X402SMS_BASE_URL") or BASE_URLS[chosen.name]),
+        base_url=url,
         limits=limits or limits_from(env),
         ledger=ledger or env.get("X402SMS_LEDGER"),
         rpc_url=rpc_url or env.get("X402SMS_RPC_URL"),
+        rest_url=rest_url,
+        topup_url=_url(env.get("X402SMS_TOPUP_URL") or urljoin(rest_url, TOPUP_PATH)),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
@@ -112,7 +113,7 @@ def _find(books: Books, nonce: str, lost: Exception) -> Generator[Effect, Any, O
         if payment is None:
             return None
         for _ in range(READ_TRIES):
-            orders = yield from _orders_since(payment)
+            orders = yield from orders_since(since([payment]))
             order, contested = yield InLedger(partial(books.match, payment, orders))
             if order is not None or not contested:
                 break
@@ -127,9 +128,8 @@ def _find(books: Books, nonce: str, lost: Exception) -> Generator[Effect, Any, O
     return found
 
 
-def _orders_since(payment: Payment) -> Generator[Effect, Any, list[Order]]:
+def orders_since(earliest: datetime) -> Generator[Effect, Any, list[Order]]:
     """Newest first, as the service lists them; no page is paid for that holds only older ones."""
-    earliest = since([payment])
     orders: list[Order] = []
     number = 1
     for _ in range(MOST_PAGES):

@@ -29,7 +29,7 @@ from x402sms.steady import SteadyStream, in_thread
 from x402sms.wallet import Wallet
 
 # httpx raises these before a byte of the request has left.
-_NEVER_SENT = (
+NEVER_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
@@ -79,7 +79,7 @@ class X402Transport(Paying[httpx.BaseTransport], httpx.BaseTransport):
             exchange.response.close()
         try:
             return self._transport.handle_request(exchange.outgoing(effect))
-        except _NEVER_SENT as error:
+        except NEVER_SENT as error:
             raise NeverSent from error
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ class AsyncX402Transport(Paying[httpx.AsyncBaseTransport], httpx.AsyncBaseTransp
             await exchange.response.aclose()
         try:
             response = await self._transport.handle_async_request(exchange.outgoing(effect))
-        except _NEVER_SENT as error:
+        except NEVER_SENT as error:
             raise NeverSent from error
         if isinstance(response.stream, httpx.AsyncByteStream):
             response.stream = SteadyStream(response.stream)
@@ -146,6 +146,19 @@ class AsyncX402Transport(Paying[httpx.AsyncBaseTransport], httpx.AsyncBaseTransp
 
     def make_transport(self) -> httpx.AsyncBaseTransport:
         return AsyncPooledTransport()
+
+
+def with_header(request: httpx.Request, name: str, value: str) -> httpx.Request:
+    """A copy to be sent: the request that the caller has, and may log, never carries the header."""
+    headers = request.headers.copy()
+    headers[name] = value
+    return httpx.Request(
+        request.method,
+        request.url,
+        headers=headers,
+        stream=request.stream,
+        extensions=request.extensions,
+    )
 
 
 @dataclass
@@ -175,16 +188,7 @@ class _Exchange:
         request = self.request
         if effect.payment is None:
             return request
-        headers = request.headers.copy()
-        name, value = effect.payment
-        headers[name] = value
-        return httpx.Request(
-            request.method,
-            request.url,
-            headers=headers,
-            stream=request.stream,
-            extensions=request.extensions,
-        )
+        return with_header(request, *effect.payment)
 
     def received(self, response: httpx.Response) -> Answer:
         self.response = response

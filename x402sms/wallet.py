@@ -101,6 +101,11 @@ class Wallet:
             raise ConfigError(complaint)
         return wallet
 
+    @staticmethod
+    def is_in(environ: Mapping[str, str]) -> bool:
+        """Whether `from_env` would find one, be it well or badly set."""
+        return bool(environ.get(ENV_KEY) or environ.get(ENV_KEYSTORE))
+
     @property
     def address(self) -> str:
         """In EIP-55 form."""
@@ -221,7 +226,10 @@ def _read_environment(env: Mapping[str, str]) -> tuple[Wallet | None, str]:
     if keystore:
         password, complaint = _read_password(env)
         return (None, complaint) if password is None else _read_keystore(keystore, password)
-    return None, f"no wallet: set {ENV_KEYSTORE} (make one with `x402sms wallet new`) or {ENV_KEY}"
+    return None, (
+        f"no wallet: set {ENV_KEYSTORE} (make one with `x402sms wallet new`) or {ENV_KEY}; or, for "
+        "an account with a balance, X402SMS_API_KEY"
+    )
 
 
 def _read_password(env: Mapping[str, str]) -> tuple[str | None, str]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Unpack
 import typer
 
 from x402sms.cli.command import command
-from x402sms.cli.failures import stopped_while_paying
+from x402sms.cli.failures import stopped_while_charged, stopped_while_paying
 from x402sms.cli.journal import Journal
-from x402sms.cli.options import SERVICE, Intent
+from x402sms.cli.options import JOB, Intent
 from x402sms.cli.output import Output
 from x402sms.cli.progress import Progress
 from x402sms.cli.receipts import payment_document
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
         app,
         "code",
         show=_show,
-        options=SERVICE,
+        options=JOB,
         itemised=True,
         example='x402sms code telegram --max-price 0.30\ncode="$(x402sms code telegram '
         '--max-price 0.30 --country GB)"\nx402sms code whatsapp --max-price 0.30 --intent '
@@ -204,6 +204,9 @@ def _stopped(journal: Journal, run: Run, stop: KeyboardInterrupt) -> Result:
     for payment in lost:
         if payment.delivered is None and payment.state != "void":
             raise stopped_while_paying(payment)
+    for charge in run.charged:
+        if charge.order_id is None:
+            raise stopped_while_charged(charge)
     if number is None:
         raise NoCodeReceived("stopped before a number was bought")
     notes = list(dict.fromkeys(getattr(stop, "__notes__", ()))) or [left_open(number.order)]

@@ -14,7 +14,7 @@ import typer
 from x402sms.cli.failures import describe, interrupted
 from x402sms.cli.options import Given, parameters
 from x402sms.cli.output import Output
-from x402sms.cli.receipts import show_line, show_table
+from x402sms.cli.receipts import show_charges, show_line, show_table
 from x402sms.cli.run import Run
 
 P = ParamSpec("P")
@@ -83,7 +83,7 @@ def _execute(
         run.out.result(result, show)
         status = 0 if status_of is None else status_of(result)
     except (KeyboardInterrupt, typer.Abort):  # Ctrl-C at a question is an Abort
-        status = _tell(run, interrupted(run.made))
+        status = _tell(run, interrupted(run.made, run.charged))
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001  the edge of the program
@@ -91,12 +91,13 @@ def _execute(
     finally:
         run.close()
     (show_table if itemised else show_line)(run.out, run.made)
+    show_charges(run.out, run.charged)
     if run.summary:
         run.out.step("cost", run.summary)
     return status
 
 
 def _tell(run: Run, error: BaseException) -> int:
-    failure = describe(error, run.made, run.facts)
+    failure = describe(error, run.made, run.facts, charged=run.charged)
     run.out.failure(failure)
     return failure.exit_code

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
-from x402sms.cli.receipts import NOTHING, counted, total
+from x402sms.cli.receipts import NOTHING, charged_total, counted, total
 from x402sms.errors import NoCodeReceived
 from x402sms.money import usdc
 
@@ -88,7 +88,12 @@ class Journal:
     @property
     def cost(self) -> Decimal:
         """USDC promised and not known to be void, less what came back."""
-        return total(self._run.made) - self.refunded
+        return self.paid - self.refunded
+
+    @property
+    def paid(self) -> Decimal:
+        """USDC promised or charged, and not known to be void."""
+        return total(self._run.made) + charged_total(self._run.charged)
 
     def __call__(self, event: Event) -> None:
         from x402sms.virtualsms import effects
@@ -122,7 +127,7 @@ class Journal:
             "country": None if order is None else order.country,
             "price": None if order is None else order.price,
             "cost": self.cost,
-            "paid": total(self._run.made),
+            "paid": self.paid,
             "refunded": self.refunded,
             "swaps": self.swaps,
             "numbers": [each.document() for each in self.numbers],
@@ -132,7 +137,11 @@ class Journal:
 
     def summary(self) -> str:
         """What it cost, as a sum: the numbers, the calls around them, what came back."""
+        charged = self._run.charged
         made = [payment for payment in self._run.made if payment.state != "void"]
+        if charged:
+            numbers = f"{_numbers(len(charged))} {usdc(charged_total(charged))}"
+            return f"{usdc(self.cost)} USDC of the balance = {numbers}{self._back()}"
         if not made:
             return ""
         bought = [payment for payment in made if self._run.is_purchase(payment)]
@@ -144,8 +153,10 @@ class Journal:
         sums = [f"{_numbers(len(bought))} {usdc(total(bought))}"]
         if calls:
             sums.append(f"{counted(calls, 'other call')} {usdc(total(calls))}")
-        back = f" - {usdc(self.refunded)} refunded" if self.refunded else "; nothing refunded"
-        return f"{start} = {' + '.join(sums)}{back}"
+        return f"{start} = {' + '.join(sums)}{self._back()}"
+
+    def _back(self) -> str:
+        return f" - {usdc(self.refunded)} refunded" if self.refunded else "; nothing refunded"
 
     def _take_in(self, *, resumed: bool) -> None:
         """The job's order is one of its numbers, also where nobody was told that it was bought."""

@@ -27,6 +27,14 @@ MaxPerCall = Annotated[
 RpcUrl = Annotated[
     str | None, typer.Option(metavar="URL", help="An RPC of the network; else X402SMS_RPC_URL.")
 ]
+Webhooks = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="Where `x402sms webhooks listen` keeps its events: wait for those, and poll less; "
+        "else X402SMS_WEBHOOKS.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 PaymentArgument = Annotated[
     str,
@@ -69,6 +77,7 @@ class Given:
     ledger: str | None = None
     max_per_call: str | None = None
     rpc_url: str | None = None
+    webhooks: str | None = None
 
 
 _SHARED: dict[str, Any] = {
@@ -77,6 +86,7 @@ _SHARED: dict[str, Any] = {
     "ledger": LedgerPath,
     "max_per_call": MaxPerCall,
     "rpc_url": RpcUrl,
+    "webhooks": Webhooks,
 }
 NONE: tuple[str, ...] = ()
 SERVICE = ("base_url", "network", "ledger", "max_per_call")
@@ -84,6 +94,7 @@ LEDGER = ("ledger",)
 WALLET = ("network",)
 CHAIN = ("network", "rpc_url")
 LEDGER_AND_CHAIN = ("network", "ledger", "rpc_url")
+JOB = (*SERVICE, "webhooks")
 EVERYTHING = (*SERVICE, "rpc_url")
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from x402sms.cli.output import Output
-from x402sms.money import usdc
+from x402sms.money import to_usdc, usdc
 
 if TYPE_CHECKING:
-    from x402sms.ledger import Payment
+    from x402sms.ledger import Charge, Payment
 
 # A promise is money gone until the chain says otherwise; the word says how sure we are.
 _VERBS = {
@@ -57,6 +57,19 @@ def show_table(out: Output, payments: Sequence[Payment], *, error: bool = True) 
     )
 
 
+def show_charges(out: Output, charges: Sequence[Charge]) -> None:
+    """One line for what came from an account's balance, none where nothing did."""
+    if charges:
+        sure = all(charge.state == "settled" for charge in charges)
+        verb = "charged" if sure else "may have charged"
+        out.note(f"{verb} {usdc(charged_total(charges))} USDC · the account's balance")
+
+
+def charged_total(charges: Sequence[Charge]) -> Decimal:
+    """All that was charged, or may have been, in USDC."""
+    return sum((to_usdc(charge.amount_atomic) for charge in charges), NOTHING)
+
+
 def counted(payments: Sequence[object], what: str = "call") -> str:
     return f"{len(payments)} {what}{'' if len(payments) == 1 else 's'}"
 
@@ -86,7 +99,6 @@ def path_of(url: str) -> str:
 def payment_document(payment: Payment) -> dict[str, Any]:
     """All that the ledger knows, for `--json`: what an export has, and more; moments as such."""
     from x402sms.export import row
-    from x402sms.money import to_usdc
 
     return {
         **row(payment),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from x402sms.cli.watched import WatchedLedger
     from x402sms.client import Client
     from x402sms.config import Settings
-    from x402sms.ledger import Payment
+    from x402sms.ledger import Charge, Payment
     from x402sms.protocol.networks import Network
     from x402sms.wallet import Wallet
 
@@ -65,15 +65,18 @@ class Run:
     @cached_property
     def client(self) -> Client:
         from x402sms.client import Client
+        from x402sms.wallet import Wallet
 
         settings = self.settings
+        # Without a wallet it finds an API key, or says what there could be.
         return Client(
-            self.wallet,
+            self.wallet if Wallet.is_in(self.environment) else None,
             network=settings.network,
             base_url=settings.base_url,
             limits=settings.limits,
             ledger=self.ledger,
             rpc_url=settings.rpc_url,
+            webhooks=self.given.webhooks or self.environment.get("X402SMS_WEBHOOKS"),
         )
 
     @cached_property
@@ -101,6 +104,12 @@ class Run:
         With it, what an earlier one paid for and this one took over.
         """
         return self.ledger.made if "ledger" in vars(self) else []
+
+    @property
+    def charged(self) -> list[Charge]:
+        """What this command asked for with an API key and may have been charged, oldest first."""
+        made = self.ledger.charges.made if "ledger" in vars(self) else []
+        return [charge for charge in made if charge.state != "void"]
 
     def is_purchase(self, payment: Payment) -> bool:
         """Whether it is for a number."""

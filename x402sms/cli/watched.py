@@ -9,9 +9,56 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from x402sms.ledger import Ledger, Payment
+from x402sms.ledger import Charge, Charges, Ledger, Payment
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
+
+
+class WatchedCharges:
+    """See `Charges`: everything is done by `charges`, and noted here."""
+
+    def __init__(self, charges: Charges) -> None:
+        self._charges = charges
+        self._made: dict[str, Charge] = {}
+
+    @property
+    def made(self) -> list[Charge]:
+        """Each that was asked for, oldest first, as it stands."""
+        return list(self._made.values())
+
+    def ask(self, charge: Charge, budgets: Sequence[Budget], *, now: int) -> Charge | None:
+        earlier = self._charges.ask(charge, budgets, now=now)
+        if earlier is None:
+            self._note(charge)
+        return earlier
+
+    def end(
+        self,
+        charge: Charge,
+        state: PaymentState,
+        *,
+        order_id: str | None = None,
+        amount_atomic: int | None = None,
+        now: int,
+    ) -> bool:
+        ended = self._charges.end(
+            charge, state, order_id=order_id, amount_atomic=amount_atomic, now=now
+        )
+        self._note(charge)
+        return ended
+
+    def get(self, account: str, intent: str) -> Charge | None:
+        return self._charges.get(account, intent)
+
+    def list(self, *, since: int = 0) -> list[Charge]:
+        return self._charges.list(since=since)
+
+    def charged_atomic(self, account: str, *, since: int = 0) -> int:
+        return self._charges.charged_atomic(account, since=since)
+
+    def _note(self, charge: Charge) -> None:
+        known = self._charges.get(charge.account, charge.intent)
+        self._made[charge.intent] = charge if known is None else known
 
 
 class WatchedLedger:
@@ -20,6 +67,11 @@ class WatchedLedger:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._made: dict[str, Payment] = {}
+        self._charges = WatchedCharges(ledger.charges)
+
+    @property
+    def charges(self) -> WatchedCharges:
+        return self._charges
 
     @property
     def made(self) -> list[Payment]:

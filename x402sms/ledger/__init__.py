@@ -7,9 +7,18 @@ from pathlib import Path
 
 from x402sms.errors import ConfigError
 from x402sms.ledger.base import Ledger, Payment
+from x402sms.ledger.charges import Charge, Charges
 from x402sms.ledger.sqlite import SQLiteLedger
 
-__all__ = ["Ledger", "Payment", "SQLiteLedger", "default_ledger_path", "open_ledger"]
+__all__ = [
+    "Charge",
+    "Charges",
+    "Ledger",
+    "Payment",
+    "SQLiteLedger",
+    "default_ledger_path",
+    "open_ledger",
+]
 
 
 def open_ledger(location: str | os.PathLike[str] | None = None) -> Ledger:

@@ -17,6 +17,7 @@ from x402sms.virtualsms.models import (
     Balance,
     Cancellation,
     Country,
+    Deposit,
     Offer,
     Order,
     OrderStatus,
@@ -52,6 +53,7 @@ __all__ = [
     "release_rental",
     "service_availability",
     "swap_order",
+    "topup",
     "wait_for_sms",
 ]
 
@@ -169,6 +171,30 @@ def list_transactions(page: int = 1, *, per_page: int = PER_PAGE) -> Call[Page[T
         params=_paging(page, per_page),
         parse=lambda body: read_page(Transaction, body, page=page, per_page=per_page),
     )
+
+
+LEAST_TOPUP, MOST_TOPUP = 2, 10_000  # USD
+
+
+def topup(
+    url: str, amount: int, api_key: str | None = None, metadata: Mapping[str, str] | None = None
+) -> Call[Deposit]:
+    """`POST` to the deposit endpoint at `url`, by x402 v1: `amount` whole USD onto the balance of
+    the account that `api_key` is of, or of a new one.
+
+    Not in the reference: the vendor's newer pages describe it. Raises Unauthorized for a key that
+    is not known.
+    """
+    if isinstance(amount, bool) or not isinstance(amount, int):
+        raise ValueError("a top-up is a whole number of USD")
+    if not LEAST_TOPUP <= amount <= MOST_TOPUP:
+        raise ValueError(f"a top-up is {LEAST_TOPUP} to {MOST_TOPUP} USD")
+    body: dict[str, Any] = {"amount_usd": amount}
+    if metadata is not None:
+        body["metadata"] = dict(metadata)
+    if api_key is not None:
+        body["api_key"] = api_key
+    return Call(method="POST", path=url, json=body, parse=lambda answer: read(Deposit, answer))
 
 
 # Orders

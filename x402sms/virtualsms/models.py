@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import (
     AliasChoices,
@@ -158,6 +158,20 @@ class Balance(Wire):
 
     balance: Amount
     currency: Text
+
+
+class Deposit(Wire):
+    """What a top-up brought: a key of the account that it went to, and that account's balance.
+
+    Everything is optional: the answer is paid for, and what it does hold must not be lost.
+    """
+
+    api_key: Text | None = Field(default=None, repr=False)
+    balance: Amount | None = Field(
+        default=None, validation_alias=AliasChoices("balance_usd", "balance")
+    )
+    user_id: Identifier | None = None
+    endpoints: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 
 class Stats(Wire):
