@@ -6,9 +6,13 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterable
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import x402sms
 
@@ -62,17 +66,46 @@ def test_the_wheel_alone_reads_the_abi_and_opens_a_ledger(
     assert here.startswith(str(tmp_path))
 
 
-def test_the_sandboxs_packages_come_only_with_the_extra(wheel: zipfile.ZipFile) -> None:
+EXTRAS = {
+    "sandbox": {"fastapi", "uvicorn"},
+    "mcp": {"mcp"},
+    "webhooks": {"starlette", "uvicorn"},
+    "keyring": {"keyring"},
+}
+
+
+def test_the_packages_of_an_extra_come_only_with_it(wheel: zipfile.ZipFile) -> None:
     [metadata] = [name for name in wheel.namelist() if name.endswith("/METADATA")]
     needs = [
-        line.removeprefix("Requires-Dist: ")
+        Requirement(line.removeprefix("Requires-Dist: "))
         for line in wheel.read(metadata).decode().splitlines()
         if line.startswith("Requires-Dist: ")
     ]
-    extra = [need for need in needs if "extra == 'sandbox'" in need]
-    assert sorted(need.split(">")[0] for need in extra) == ["fastapi", "uvicorn"]
-    core = {need.split(">")[0] for need in needs if "extra" not in need}
-    assert core.isdisjoint({"fastapi", "uvicorn"})
+    for extra, packages in EXTRAS.items():
+        with_it = {need.name for need in needs if _is_wanted(need, extra)}
+        without = {need.name for need in needs if _is_wanted(need, "")}
+        assert with_it - without == packages
+    # Nor does anything that the base install brings need one of them in its turn.
+    assert _closure(without).isdisjoint(set().union(*EXTRAS.values()))
+
+
+def _is_wanted(need: Requirement, extra: str) -> bool:
+    return need.marker is None or need.marker.evaluate({"extra": extra})
+
+
+def _closure(names: Iterable[str]) -> set[str]:
+    """What is installed with these packages, by what each says of itself."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        found.add(name)
+        needs = map(Requirement, distribution(name).requires or ())
+        waiting += [need.name for need in needs if _is_wanted(need, "")]
+    assert len(found) > 20
+    return found
 
 
 def test_every_public_name_is_there_and_nothing_else_is_promised() -> None:
@@ -83,21 +116,37 @@ def test_every_public_name_is_there_and_nothing_else_is_promised() -> None:
         x402sms.Clinet  # noqa: B018  the look-up is what is tested
 
 
-def test_a_missing_extra_says_what_to_install(tmp_path: Path) -> None:
-    (tmp_path / "fastapi.py").write_text("raise ModuleNotFoundError(name='fastapi')")
+MISSING = {
+    "sandbox": ("fastapi", "import x402sms.sandbox"),
+    "sandbox command": ("fastapi", "from x402sms.cli.app import run; run(['sandbox'])"),
+    "mcp": ("mcp", "from x402sms.cli.app import run; run(['mcp'])"),
+    "webhooks": ("uvicorn", "from x402sms.cli.app import run; run(['webhooks', 'listen'])"),
+    "webhooks in an application": (
+        "starlette",
+        "from x402sms.webhooks import WebhookReceiver",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISSING)
+def test_a_missing_extra_says_what_to_install(case: str, tmp_path: Path) -> None:
+    package, statement = MISSING[case]
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError(name={package!r})")
     program = (
         "import x402sms.errors\n"
-        "try:\n    import x402sms.sandbox\n"
+        f"try:\n    {statement}\n"
         "except x402sms.errors.ConfigError as error:\n    print(error)"
     )
     run = subprocess.run(
         [sys.executable, "-c", program],
-        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": ""},
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}", "PATH": "", "X402SMS_WEBHOOK_SECRET": "s" * 32},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert "pip install 'x402sms[sandbox]'" in run.stdout
+    assert f"pip install 'x402sms[{case.split(maxsplit=1)[0]}]'" in run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
 
 
 def test_the_node_parts_are_locked_without_addresses() -> None:
