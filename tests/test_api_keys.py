@@ -28,10 +28,10 @@ OTHER = ApiKey("sk_live_another_one")
 class _InMemory(KeyringBackend):
     """A keyring that works."""
 
-    priority = 1  # type: ignore[assignment]  # the base class declares a property of the class
+    priority = 1
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # keyring types half of itself
         self.kept: dict[tuple[str, str], str] = {}
 
     def get_password(self, service: str, username: str) -> str | None:
@@ -171,7 +171,7 @@ def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(api_keys.os, "write", full)
+    monkeypatch.setattr("x402sms.api_keys.os.write", full)
     with pytest.raises(ConfigError, match="No space left"):
         store_key(URL, KEY)
 
