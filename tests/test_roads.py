@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import httpx
 import pytest
 
 from tests.buyer import COLOURS, Colour
 from tests.facade import facade
-from x402sms import SpendLimits, Wallet
+from x402sms import Client, SpendLimits, Wallet
 from x402sms.errors import (
+    APIError,
     CountryNotFound,
     NoCodeReceived,
     NoStock,
@@ -248,3 +250,29 @@ def test_a_call_returns_the_same_on_every_road(case: str) -> None:
     first = results["x402", "sync"]
     assert first is not None
     assert results == dict.fromkeys(results, first)
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        httpx.Response(402, headers={"PAYMENT-REQUIRED": "e30="}),
+        httpx.Response(402, headers={"X-Payment-Required": "{}"}),
+        httpx.Response(402, json={"x402Version": 1, "accepts": []}),
+    ],
+    ids=["v2", "header", "v1"],
+)
+def test_a_key_at_the_per_call_host_is_told_so(challenge: httpx.Response) -> None:
+    transport = httpx.MockTransport(lambda request: challenge)
+    with (
+        Client(api_key="sk_live_0123", ledger=":memory:", transport=transport) as sms,
+        pytest.raises(APIError, match="takes no API key"),
+    ):
+        sms.account.balance()
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_the_ledgers_view_counts_what_was_bought_on_either_road(road: Road) -> None:
+    with scene(road, "sync") as at:
+        price = at.buy().price
+
+        assert at.sms.payments.spent() == price

@@ -56,6 +56,12 @@ def request_for(
 def result_of(call: Call[T], response: httpx.Response) -> T:
     """What the answer says, its body read. Raises APIError with response and receipt."""
     try:
+        if _asks_to_be_paid(response):
+            raise APIError(
+                f"{response.request.url.host} asks to be paid call by call and takes no API key: "
+                "leave out X402SMS_BASE_URL (--base-url) to reach the service with a key",
+                status_code=response.status_code,
+            )
         if not response.is_success:
             raise problem_to_error(
                 response.status_code,
@@ -66,6 +72,14 @@ def result_of(call: Call[T], response: httpx.Response) -> T:
         return call.parse(parse_json(response.content))
     except APIError as error:
         raise _with_response(error, response) from None
+
+
+def _asks_to_be_paid(response: httpx.Response) -> bool:
+    """A payment challenge where nothing can pay one: with an API key at a per-call host."""
+    challenge = ("payment-required", "x-payment-required")
+    return response.status_code == 402 and (
+        any(name in response.headers for name in challenge) or b'"x402Version"' in response.content
+    )
 
 
 def cut_short(response: httpx.Response, error: httpx.TransportError) -> UnreadableResponse:

@@ -343,10 +343,10 @@ class Payments:
             )
 
     def spent(self, *, since: int = 0) -> Decimal:
-        """USDC promised from `since` (Unix seconds) on and not void."""
-        return to_usdc(
-            self._ledger.spent_atomic(network=self._network.caip2, payer=self._payer, since=since)
-        )
+        """USDC promised from `since` (Unix seconds) on and not void; with an API key, charged."""
+        ledger, payer = self._ledger, self._payer
+        promised = ledger.spent_atomic(network=self._network.caip2, payer=payer, since=since)
+        return to_usdc(promised + ledger.charges.charged_atomic(payer, since=since))
 
 
 class AsyncPayments:
