@@ -120,7 +120,7 @@ def test_the_sandbox_says_when_it_is_ready_and_stops_at_ctrl_c(make_cli: MakeCli
     running = make_cli().start("sandbox", "--dialect", "v1", "--seed", "9", "--json")
     assert running.stdout is not None
     ready = json.loads(running.stdout.readline())
-    assert set(ready) == {"url", "network", "pay_to", "funded_key", "rpc_url"}
+    assert {"url", "network", "pay_to", "funded_key", "rpc_url", "api_key"} <= set(ready)
     answer = httpx.get(f"{ready['url']}/services", trust_env=False)
     assert answer.json()["accepts"][0]["payTo"] == ready["pay_to"]
     cli = make_cli(ready["url"], X402SMS_PRIVATE_KEY=ready["funded_key"])

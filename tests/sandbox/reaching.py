@@ -27,6 +27,22 @@ AnySandbox = RunningSandbox | InProcessSandbox
 @contextmanager
 def reached(way: Way = "in process", **config: Any) -> Iterator[tuple[AnySandbox, Buyer]]:
     """A sandbox of that configuration, and its funded buyer."""
+    with _reached(way, **config) as (sandbox, http):
+        key = sandbox.funded_key
+        assert key is not None
+        yield sandbox, Buyer(http, Wallet(key, sandbox.network, sandbox.state.config.dialect))
+
+
+@contextmanager
+def let_in(way: Way = "in process", **config: Any) -> Iterator[tuple[AnySandbox, httpx.Client]]:
+    """A sandbox of that configuration, and a client with its API key."""
+    with _reached(way, **config) as (sandbox, http):
+        http.headers["Authorization"] = f"Bearer {sandbox.api_key}"
+        yield sandbox, http
+
+
+@contextmanager
+def _reached(way: Way, **config: Any) -> Iterator[tuple[AnySandbox, httpx.Client]]:
     wanted = SandboxConfig(**config)
     with ExitStack() as stack:
         sandbox: AnySandbox
@@ -39,7 +55,4 @@ def reached(way: Way = "in process", **config: Any) -> Iterator[tuple[AnySandbox
         http = httpx.Client(
             base_url=sandbox.url, transport=transport, timeout=20, trust_env=False, verify=NO_TLS
         )
-        key = sandbox.funded_key
-        assert key is not None
-        wallet = Wallet(key, sandbox.network, wanted.dialect)
-        yield sandbox, Buyer(stack.enter_context(http), wallet)
+        yield sandbox, stack.enter_context(http)

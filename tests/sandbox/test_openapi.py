@@ -1,11 +1,12 @@
 """Whatever the sandbox's own OpenAPI allows, and much that it does not: no 500, and its schemas.
 
-Three ways in: unpaid, so that all ends at the gate; free, so that every endpoint is behind none;
-and free in the live vocabulary, which the schemas do not describe.
+Four ways in: unpaid, so that all ends at the gate; free, so that every endpoint is behind none;
+free in the live vocabulary, which the schemas do not describe; and with an API key.
 """
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -25,10 +26,13 @@ from x402sms.sandbox.payments import PaymentRecord
 from x402sms.sandbox.state import Sandbox
 
 EXAMPLES = 25
+WITH_A_KEY = 10  # the endpoints are the same; what differs is who is let in
+KEY = "sk_test_of_the_fuzzer"
 WAYS_IN: dict[str, SandboxConfig] = {
     "unpaid": SandboxConfig(),
     "free": SandboxConfig(free=True, virtual_time=True),
     "live": SandboxConfig(free=True, virtual_time=True, vocabulary="live"),
+    "key": SandboxConfig(api_key=KEY, account_balance=Decimal(10**6), virtual_time=True),
 }
 APPS = {name: create_app(config) for name, config in WAYS_IN.items()}
 SCHEMAS = {name: schemathesis.openapi.from_asgi("/openapi.json", app) for name, app in APPS.items()}
@@ -66,12 +70,13 @@ def _held(sandbox: Sandbox, kind: str) -> Order:
     assert service is not None
     assert country is not None
     hours = 24 if kind == "rental" else None
-    order, _ = sandbox.orders.create(FREE_WALLET, service, country, 1000, hours)
+    owner = FREE_WALLET if sandbox.config.free else sandbox.account.account_id
+    order, _ = sandbox.orders.create(owner, service, country, 1000, hours)
     none = "0x" + "0" * 64
     sandbox.orders.open(
         order,
         PaymentRecord(
-            FREE_WALLET, sandbox.config.pay_to, 0, none, none, "POST", "/", order.order_id, 0.0
+            owner, sandbox.config.pay_to, 0, none, none, "POST", "/", order.order_id, 0.0
         ),
     )
     if kind == "received":
@@ -99,15 +104,23 @@ def _pair(sandbox: Sandbox) -> tuple[Any, Any]:
     return sandbox.catalogue.service("telegram"), sandbox.catalogue.country("US")
 
 
-@pytest.mark.parametrize("way_in", WAYS_IN)
-@pytest.mark.parametrize("label", OPERATIONS)
+@pytest.mark.parametrize(
+    ("way_in", "label"),
+    [
+        (way_in, label)
+        for label in OPERATIONS
+        for way_in in WAYS_IN
+        if way_in != "key" or "/api/v2" in label
+    ],
+)
 def test_nothing_that_is_sent_makes_it_fail(way_in: str, label: str) -> None:
     sandbox: Sandbox = APPS[way_in].state.sandbox
     checks = NO_500 if way_in == "live" else AS_WRITTEN
+    headers = {"Authorization": f"Bearer {KEY}"} if way_in == "key" else None
 
     @seed(402)
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=WITH_A_KEY if way_in == "key" else EXAMPLES,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -115,7 +128,7 @@ def test_nothing_that_is_sent_makes_it_fail(way_in: str, label: str) -> None:
     @given(case=_cases(way_in, label), kind=st.sampled_from([*HELD, None]))
     def holds(case: Any, kind: str | None) -> None:
         _made_real(case, sandbox, kind)
-        case.call_and_validate(checks=checks)
+        case.call_and_validate(checks=checks, headers=headers)
 
     holds()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from x402sms.cli import main as x402sms
-from x402sms.sandbox import FAULTS, Fault, SandboxConfig
+from x402sms.sandbox import FAULTS, WEBHOOK_FAULTS, Fault, SandboxConfig
 from x402sms.sandbox.__main__ import main as module
 
 Program = Callable[[list[str]], int]
@@ -26,6 +27,11 @@ OPTIONS: list[tuple[list[str], dict[str, Any]]] = [
     (["--vocabulary", "live"], {"vocabulary": "live"}),
     (["--rate-limit", "60"], {"rate_limit": 60}),
     (["--price-drift", "3"], {"price_drift": 3}),
+    (["--account-balance", "2.5"], {"account_balance": Decimal("2.5")}),
+    (
+        ["--webhook-url", "http://127.0.0.1:9/hook", "--webhook-secret", "whsec_1"],
+        {"webhook_url": "http://127.0.0.1:9/hook", "webhook_secret": "whsec_1"},
+    ),
     (["--cooldown", "120"], {"cooldown": 120}),
     (["--slow-seconds", "1.5"], {"slow_seconds": 1.5}),
     (
@@ -60,7 +66,14 @@ def test_an_option_means(
 
 @pytest.mark.parametrize(
     "wrong",
-    [["--fault", "gremlins=1"], ["--fault", "slow"], ["--vocabulary", "x"], ["--rate-limit", "0"]],
+    [
+        ["--fault", "gremlins=1"],
+        ["--fault", "slow"],
+        ["--vocabulary", "x"],
+        ["--rate-limit", "0"],
+        ["--account-balance", "-1"],
+        ["--webhook-url", "http://192.0.2.1/"],
+    ],
     ids=" ".join,
 )
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -85,4 +98,4 @@ def test_its_help_names_every_fault(program: str, capsys: pytest.CaptureFixture[
     assert ended.value.code == 0
     shown = capsys.readouterr().out.replace("-\n  ", "-")
     words = shown.replace(",", " ").replace("(", " ").replace(".", " ").split()
-    assert FAULTS.keys() <= set(words)
+    assert FAULTS.keys() | WEBHOOK_FAULTS.keys() <= set(words)

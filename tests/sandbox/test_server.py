@@ -44,7 +44,8 @@ def _program(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str,
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_program_says_when_it_is_ready_and_stops_when_told(number: signal.Signals) -> None:
     with _program("--dialect", "v1", "--seed", "9") as (running, ready):
-        assert set(ready) == {"url", "network", "pay_to", "funded_key", "rpc_url"}
+        given = {"url", "network", "pay_to", "funded_key", "rpc_url", "api_key", "webhook_secret"}
+        assert set(ready) == given
         assert ready["url"].startswith("http://127.0.0.1:")
         assert (ready["network"], ready["rpc_url"]) == ("base-sepolia", None)
         answer = httpx.get(ready["url"] + "/services", trust_env=False)
@@ -92,6 +93,13 @@ def test_the_key_is_fresh_each_time_and_the_address_paid_to_is_not() -> None:
         assert first.pay_to == second.pay_to
         assert first.funded_key is not None
         assert first.funded_key not in repr(first.state.config)
+        assert first.api_key != second.api_key
+        assert first.account == second.account
+
+
+def test_secrets_that_are_given_are_not_shown() -> None:
+    config = SandboxConfig(api_key="sk_test_seen", webhook_secret="whsec_seen", funded_key="0xseen")
+    assert "seen" not in repr(config)
 
 
 def test_a_server_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +156,15 @@ def test_the_program_refuses_what_it_does_not_know(arguments: list[str]) -> None
         {"funded": Decimal("0.0000001")},
         {"pay_to": "0x" + "0" * 40},
         {"pay_to": "nobody"},
+        {"api_key": "sk_with a space"},
+        {"account_balance": Decimal("-1")},
+        {"webhook_url": "http://192.0.2.1/hook"},
+        {"webhook_url": "https://localhost/hook"},
+        {"webhook_url": "http://127.0.0.1@192.0.2.1/hook"},
+        {"webhook_url": "http://127.0.0.1:port/hook"},
+        {"webhook_secret": ""},
+        {"webhook_form": "base64"},
+        {"webhook_retry_seconds": (1, -1)},
     ],
 )
 def test_a_wrong_configuration_is_refused_at_once(wrong: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """`x402sms sandbox`: the service on this machine, to build against without money."""
 
+from decimal import Decimal
 from typing import Annotated, Literal
 
 import typer
@@ -8,6 +9,8 @@ from x402sms.cli.command import command
 from x402sms.cli.options import NONE
 from x402sms.cli.output import Output
 from x402sms.cli.run import Run
+from x402sms.errors import ConfigError
+from x402sms.money import parse_usdc, to_usdc
 
 
 def register(app: typer.Typer) -> None:
@@ -58,6 +61,16 @@ def sandbox(
     price_drift: Annotated[
         int | None, typer.Option(metavar="N", help="A price moves each time it was asked so often.")
     ] = None,
+    account_balance: Annotated[
+        str, typer.Option(metavar="USD", help="What the account of the API key begins with.")
+    ] = "100",
+    webhook_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where to post what happens, on this machine."),
+    ] = None,
+    webhook_secret: Annotated[
+        str | None, typer.Option(metavar="SECRET", help="Signs what is posted; else a random one.")
+    ] = None,
     fault: Annotated[
         list[str] | None,
         typer.Option(
@@ -74,14 +87,16 @@ def sandbox(
     """Run the service on this machine until Ctrl-C; no real money.
 
     Prints one line of JSON when it is ready: url, network, pay_to, funded_key (a throwaway key
-    with play money), rpc_url. Listens on loopback only.
+    with play money), rpc_url, api_key (of an account with play money, for REST),
+    webhook_secret. Listens on loopback only.
 
     --fault NAME=P, or 'NAME@POST /orders=P' for one endpoint. Before the request is processed:
     drop-before (connection closed), rate-limit (429), error-500, html-502-before. Meanwhile:
     no-stock, wrong-price (asks ten times as much), stock-ends (after the challenge),
     sms-beats-cancel, swap-none, confirm-fails, unknown-status, reorder (messages), duplicate
     (processed twice). Once it has settled: slow, drop-after-settle (closed without an answer),
-    html-502, plain-error, truncate.
+    html-502, plain-error, truncate. Of webhooks: webhook-lost, webhook-forged (a wrong signature
+    first), webhook-stale (hours old), webhook-duplicate, webhook-reorder.
     """
     from x402sms.sandbox import Fault, SandboxConfig, serve
 
@@ -99,11 +114,21 @@ def sandbox(
             vocabulary=vocabulary,
             rate_limit=rate_limit,
             price_drift=price_drift,
+            account_balance=_dollars(account_balance),
+            webhook_url=webhook_url,
+            webhook_secret=webhook_secret,
             faults=[Fault.parse(text) for text in fault or []],
             fault_seed=fault_seed,
             slow_seconds=slow_seconds,
         )
     )
+
+
+def _dollars(text: str) -> Decimal:
+    try:
+        return to_usdc(parse_usdc(text))
+    except ValueError as error:
+        raise ConfigError(f"--account-balance: {error}") from error
 
 
 def _show(out: Output, nothing: None) -> None:

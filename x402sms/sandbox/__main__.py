@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import get_args
 
 from x402sms.errors import ConfigError
-from x402sms.sandbox import FAULTS, Fault, SandboxConfig, serve
+from x402sms.sandbox import FAULTS, WEBHOOK_FAULTS, Fault, SandboxConfig, serve
 from x402sms.sandbox.config import DialectName, NetworkName, SettlementName, VocabularyName
 
 
@@ -28,7 +28,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m x402sms.sandbox",
         description="VirtualSMS on loopback. Prints one line of JSON when ready.",
         epilog="Faults, by name:\n"
-        + "\n".join(f"  {name:18} {meaning}" for name, meaning in FAULTS.items()),
+        + "\n".join(
+            f"  {name:18} {meaning}" for name, meaning in {**FAULTS, **WEBHOOK_FAULTS}.items()
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
@@ -39,6 +41,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sms-after", type=float, metavar="S", help="an SMS comes by itself")
     parser.add_argument("--funded", type=_usdc, default=Decimal(100), metavar="USDC")
+    parser.add_argument(
+        "--account-balance", type=_usdc, default=Decimal(100), metavar="USD", help="of the API key"
+    )
+    parser.add_argument("--webhook-url", metavar="URL", help="is posted what happens; loopback")
+    parser.add_argument("--webhook-secret", metavar="SECRET", help="signs that; else a random one")
     parser.add_argument("--cooldown", type=int, default=0, metavar="S")
     parser.add_argument(
         "--virtual-time", action="store_true", help="a long-poll moves the clock, not waits"

@@ -13,6 +13,7 @@ from x402sms.sandbox import (
     routes_control,
     routes_discovery,
     routes_orders,
+    routes_topup,
 )
 from x402sms.sandbox.config import SandboxConfig
 from x402sms.sandbox.interference import Interference
@@ -51,7 +52,7 @@ def _application(api_prefix: str) -> FastAPI:
     app = FastAPI(
         title="VirtualSMS sandbox",
         version="2",
-        description="The VirtualSMS API behind the HTTP 402 handshake, for tests.",
+        description="The VirtualSMS API behind the HTTP 402 handshake or an API key, for tests.",
         redirect_slashes=False,
         docs_url=None,  # the documentation pages would load scripts from elsewhere
         redoc_url=None,
@@ -62,6 +63,7 @@ def _application(api_prefix: str) -> FastAPI:
     app.add_middleware(Interference)  # the outermost: it stands for the network
     for routes in (routes_discovery, routes_account, routes_orders):
         app.include_router(routes.router, prefix=api_prefix)
+    app.include_router(routes_topup.router)
     app.include_router(routes_control.router)
     return app
 

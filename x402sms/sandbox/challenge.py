@@ -16,11 +16,15 @@ from x402sms.sandbox.payments import JsonObject, Refused
 
 @dataclass(frozen=True)
 class Price:
-    """What one call costs. `max_timeout`: seconds the payment must stay settleable."""
+    """What one call costs. `max_timeout`: seconds the payment must stay settleable.
+
+    `per_call`: asked for the call as such, which an account with a key is not charged.
+    """
 
     amount_atomic: int
     description: str
     max_timeout: int = 60
+    per_call: bool = False
 
 
 @dataclass(frozen=True)

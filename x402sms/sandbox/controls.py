@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypeVar
 
 from x402sms.money import parse_usdc
+from x402sms.sandbox.arrivals import Arrival
 from x402sms.sandbox.faults import FaultsGiven, faults_of
+from x402sms.sandbox.orders import Order
 from x402sms.sandbox.places import Country
 from x402sms.sandbox.routes_control import advance, payment_out
+from x402sms.sandbox.sending import keep_time
 from x402sms.sandbox.state import Sandbox
+from x402sms.sandbox.webhooks import Webhook
 from x402sms.sandbox.words import Service
 
 Result = TypeVar("Result")
@@ -30,6 +36,9 @@ class Controls(ABC):
         self.pay_to = config.pay_to
         self.rpc_url = config.rpc_url
         self.funded_key = state.funded_key
+        self.api_key = state.api_key
+        self.webhook_secret = state.webhooks.secret
+        self.account = state.account.account_id  # of the key; as a payer, it is the account's name
 
     @abstractmethod
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -43,6 +52,8 @@ class Controls(ABC):
                 "pay_to": self.pay_to,
                 "funded_key": self.funded_key,
                 "rpc_url": self.rpc_url,
+                "api_key": self.api_key,
+                "webhook_secret": self.webhook_secret,
             }
         )
 
@@ -55,16 +66,16 @@ class Controls(ABC):
         )
 
     def books(self, payer: str) -> tuple[int, int]:
-        """What `payer` paid, and what of it was paid back, in atomic units."""
+        """What a wallet or an account paid, and what of it was paid back, in atomic units."""
         return self._on_loop(lambda sandbox: sandbox.books(payer))
 
     def balance(self, address: str) -> int:
-        """In atomic units."""
-        return self._run(self.state.settlement.balance(address))
+        """Of a wallet or an account, in atomic units."""
+        return self._run(self.state.balance(address))
 
     def fund(self, address: str, amount: str | int | Decimal) -> None:
-        """Give `address` so much USDC more (memory settlement only)."""
-        self._run(self.state.settlement.fund(address, parse_usdc(amount)))
+        """Give a wallet (memory settlement only) or an account so much USDC more."""
+        self._run(self.state.fund(address, parse_usdc(amount)))
 
     # --- orders
 
@@ -91,9 +102,36 @@ class Controls(ABC):
             )
         )
 
+    def orders(self) -> list[Order]:
+        """Everyone's settled orders as they are now, oldest first."""
+        return self._on_loop(
+            lambda sandbox: [replace(order) for order in reversed(sandbox.orders.all())]
+        )
+
+    def plan_sms(self, text: str | None = None, *, after: float | None) -> None:
+        """What the next number that is handed out (bought or swapped in) gets by itself.
+
+        Once planned for several, each gets one, in that order. `after` is seconds of the orders'
+        clock, None: nothing arrives. Without a `text` it is one with a code of its own.
+        """
+        self._on_loop(lambda sandbox: sandbox.orders.arrivals.plan(Arrival(after, text)))
+
     def wait_for_pollers(self, count: int, *, timeout: float = 10) -> None:
         """Return once exactly `count` long-polls are in progress; TimeoutError if that never is."""
         self._run(self.state.until_polling(count, timeout))
+
+    # --- webhooks
+
+    def webhooks(self) -> list[Webhook]:
+        """The deliveries made so far, whether or not they were sent anywhere."""
+        return self._on_loop(_webhooks)
+
+    def wait_for_webhooks(self, count: int, timeout: float = 10) -> list[Webhook]:
+        """`webhooks()` once there are `count`; with a webhook_url, once each was posted.
+
+        TimeoutError after `timeout` seconds.
+        """
+        return self._run(_until_webhooks(self.state, count, timeout))
 
     # --- time and chance
 
@@ -134,6 +172,30 @@ class Controls(ABC):
             return action(self.state)
 
         return self._run(act())
+
+
+def _webhooks(sandbox: Sandbox) -> list[Webhook]:
+    sandbox.orders.catch_up()
+    return [delivery.webhook() for delivery in sandbox.webhooks.deliveries]
+
+
+async def _until_webhooks(sandbox: Sandbox, count: int, seconds: float) -> list[Webhook]:
+    def there() -> int:
+        posted = sandbox.config.webhook_url is not None
+        return sandbox.webhooks.tried if posted else len(sandbox.webhooks.deliveries)
+
+    sandbox.orders.catch_up()
+    if there() < count:
+        keeper = asyncio.create_task(keep_time(sandbox))
+        try:
+            async with asyncio.timeout(seconds):
+                while there() < count:
+                    await sandbox.webhooks.bell.wait(None)
+        except TimeoutError:
+            raise TimeoutError(f"{there()} webhooks, not {count}") from None
+        finally:
+            keeper.cancel()
+    return _webhooks(sandbox)
 
 
 def _pair(sandbox: Sandbox, service: str, country: str) -> tuple[Service, Country]:

@@ -25,6 +25,13 @@ ENDPOINTS = (
     "POST /orders/{order_id}/release",
 )
 
+# Outside the API's own prefix, wherever that is.
+TOP_UP_PATH = "/api/v1/x402/topup"
+TOP_UP = f"POST {TOP_UP_PATH}"
+
+# What a fault can be aimed at.
+TARGETS = (*ENDPOINTS, TOP_UP)
+
 _PATTERNS = [
     (re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(name))), name) for name in ENDPOINTS
 ]
@@ -32,6 +39,8 @@ _PATTERNS = [
 
 def endpoint_of(method: str, path: str, prefix: str) -> str | None:
     """The name of the endpoint that serves `path`, or None for what is none of the service's."""
+    if f"{method} {path}" == TOP_UP:
+        return TOP_UP
     if not path.startswith(prefix):
         return None
     asked = f"{method} {path[len(prefix) :]}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from x402sms.errors import ConfigError
-from x402sms.sandbox.endpoints import ENDPOINTS
+from x402sms.sandbox.endpoints import TARGETS
 
 # In the order in which they are asked about, as far as they befall one and the same request.
 FAULTS = {
@@ -32,6 +32,16 @@ FAULTS = {
     "truncate": "the answer ends in the middle of its body, and the connection with it",
 }
 
+# What befalls a webhook: in the same schedule, but of no request and so of no route.
+WEBHOOK_FAULTS = {
+    "webhook-lost": "an event is never delivered",
+    "webhook-forged": "before the right one comes one with a wrong signature",
+    "webhook-stale": "the timestamp is hours old, and nothing newer comes",
+    "webhook-duplicate": "the same event is delivered twice, each time with its own delivery id",
+    "webhook-reorder": "an event is held back until after the next one",
+}
+ALL_FAULTS = FAULTS | WEBHOOK_FAULTS
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -49,13 +59,15 @@ class Fault:
     paid: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in FAULTS:
-            raise ConfigError(f"no fault {self.name[:60]!r}: there are {', '.join(FAULTS)}")
+        if self.name not in ALL_FAULTS:
+            raise ConfigError(f"no fault {self.name[:60]!r}: there are {', '.join(ALL_FAULTS)}")
         if not 0 <= self.probability <= 1:
             raise ConfigError(f"fault {self.name}: a probability is between 0 and 1")
-        if self.route is not None and self.route not in ENDPOINTS:
-            known = ", ".join(ENDPOINTS)
+        if self.route is not None and self.route not in TARGETS:
+            known = ", ".join(TARGETS)
             raise ConfigError(f"fault {self.name}: no route {self.route[:60]!r}: there are {known}")
+        if self.name in WEBHOOK_FAULTS and (self.route, self.paid) != (None, None):
+            raise ConfigError(f"fault {self.name}: it befalls webhooks, and no route of the API")
         if self.times is not None and self.times < 0:
             raise ConfigError(f"fault {self.name}: times is not negative")
 
@@ -128,10 +140,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Call:
-    """A request as faults see it: which endpoint, and whether it carries a payment."""
+    """A request as faults see it: which endpoint, and whether it carries a payment.
+
+    One with an API key (`rest`) counts as paid: it is processed and answered at once.
+    """
 
     route: str | None
     paid: bool
+    rest: bool
     schedule: Schedule
 
     def strikes(self, fault: str) -> bool:

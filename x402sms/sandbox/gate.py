@@ -7,15 +7,14 @@ then does not settle; a replay of a settled payment gets the first answer again.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from eth_utils.address import is_checksum_address
 from fastapi import Request
 from starlette.responses import Response
 
+from x402sms.sandbox.buyer import Answer, Buyer, Quote, Work, request_digest
 from x402sms.sandbox.challenge import Price, Terms, challenge, offer, settlement_header
 from x402sms.sandbox.clock import Clock
 from x402sms.sandbox.faults import Call
@@ -23,44 +22,17 @@ from x402sms.sandbox.payments import Payment, PaymentRecord, Refused, parse_paym
 from x402sms.sandbox.rates import Rates
 from x402sms.sandbox.settlement import INSUFFICIENT, NONCE_USED, Settlement
 
-Quote = Callable[[Request], Awaitable[Price]]
-Work = Callable[[Request], Awaitable[Response]]
-
 TOO_DEAR = 10  # by how much a wrong price is wrong
 FREE_WALLET = "0x00000000000000000000000000000000000f4ee0"
 
 
-@dataclass
-class Buyer:
-    """Who pays for the request at hand, and what hangs on that payment.
-
-    `undo` is called if the payment does not settle, `on_settled` once it has. Setting `order_id`
-    names the order in the payment's record.
-    """
-
-    wallet: str
-    price_atomic: int
-    order_id: str | None = None
-    undo: list[Callable[[], None]] = field(default_factory=list)
-    on_settled: list[Callable[[PaymentRecord], Awaitable[None]]] = field(default_factory=list)
-
-    def take_back(self) -> None:
-        while self.undo:
-            self.undo.pop()()
-
-
 @dataclass(frozen=True)
-class _Answer:
-    """What a settled payment bought, and for which request."""
+class _Bought:
+    """What a settled payment bought, and with which payload and request."""
 
     payload_digest: str
     request_digest: str
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def response(self) -> Response:
-        return Response(self.body, self.status, headers=self.headers)
+    answer: Answer
 
 
 class Gate:
@@ -85,7 +57,7 @@ class Gate:
         self._clock = clock
         self._rates = rates
         self._free = free
-        self._answers: dict[tuple[str, str], _Answer] = {}
+        self._answers: dict[tuple[str, str], _Bought] = {}
         # The wrong prices that were asked, by request: each may be paid as it was asked.
         self._wrong_prices: dict[str, int] = {}
         # Weak: a lock lives as long as somebody holds it or waits for it.
@@ -102,7 +74,7 @@ class Gate:
             price = await quote(request)
             if call.strikes("wrong-price"):
                 price = replace(price, amount_atomic=price.amount_atomic * TOO_DEAR)
-                self._wrong_prices[await _request_digest(request)] = price.amount_atomic
+                self._wrong_prices[await request_digest(request)] = price.amount_atomic
             return self._challenge(request, price)
         try:
             payment = self._parse(headers)
@@ -118,13 +90,13 @@ class Gate:
         self, request: Request, payment: Payment, quote: Quote, work: Work
     ) -> Response:
         """Under the lock of the payment's nonce."""
-        asked = await _request_digest(request)
+        asked = await request_digest(request)
         first = self._answers.get(payment.key)
         if first and (first.payload_digest, first.request_digest) == (
             payment.payload_digest,
             asked,
         ):
-            return first.response()
+            return first.answer.response()
         price = await quote(request)
         if self._wrong_prices.get(asked) == payment.authorization.value:
             price = replace(price, amount_atomic=payment.authorization.value)
@@ -150,13 +122,8 @@ class Gate:
             self.terms, record.payer, record.transaction, record.amount_atomic
         )
         response.headers[self.terms.response_header] = header
-        self._answers[payment.key] = _Answer(
-            payment.payload_digest,
-            asked,
-            response.status_code,
-            {name: value for name, value in response.headers.items() if name != "content-length"},
-            bytes(response.body),
-        )
+        bought = _Bought(payment.payload_digest, asked, Answer.of(response))
+        self._answers[payment.key] = bought
         for settled in buyer.on_settled:
             await settled(record)
         return response
@@ -164,7 +131,7 @@ class Gate:
     async def _serve_free(self, request: Request, quote: Quote, work: Work) -> Response:
         wallet = request.headers.get("X-Sandbox-Wallet", "")
         buyer = Buyer(wallet if is_checksum_address(wallet) else FREE_WALLET, 0)
-        self._rates.count(buyer.wallet)
+        self._rates.count(buyer.caller)
         await quote(request)
         request.state.buyer = buyer
         try:
@@ -205,7 +172,7 @@ class Gate:
         self, request: Request, buyer: Buyer, pay_to: str, nonce: str, transaction: str
     ) -> PaymentRecord:
         return PaymentRecord(
-            payer=buyer.wallet,
+            payer=buyer.caller,
             pay_to=pay_to,
             amount_atomic=buyer.price_atomic,
             nonce=nonce,
@@ -220,20 +187,6 @@ class Gate:
         self, request: Request, price: Price, refused: Refused | None = None
     ) -> Response:
         return challenge(self.terms, price, str(request.url), refused)
-
-
-async def _request_digest(request: Request) -> str:
-    """Tells one request from another: method, path, query and body, not the headers."""
-    parts = [
-        request.method.encode(),
-        request.scope.get("raw_path") or request.url.path.encode(),
-        request.scope["query_string"],
-        await request.body(),
-    ]
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()
 
 
 def _address(request: Request) -> str:

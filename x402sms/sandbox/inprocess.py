@@ -68,10 +68,15 @@ async def _awaited(work: Coroutine[Any, Any, Result]) -> Result:
 
 @contextmanager
 def asgi_sandbox(config: SandboxConfig | None = None) -> Iterator[InProcessSandbox]:
-    """A sandbox in this process, without a server; settles in memory only (ConfigError)."""
+    """A sandbox in this process, without a server.
+
+    Settles in memory only, and posts no webhooks (ConfigError): take them from `webhooks()`.
+    """
     config = config or SandboxConfig()
     if config.settlement != "memory":
         raise ConfigError("a sandbox without a server settles in memory")
+    if config.webhook_url is not None:
+        raise ConfigError("a sandbox without a server posts no webhooks: take its .webhooks()")
     with ExitStack() as stack:
         state = Sandbox(config)
         stack.callback(state.close)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
-from typing import Generic, Literal, TypeVar
+from decimal import Decimal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    WithJsonSchema,
+)
 
-from x402sms.sandbox.endpoints import ENDPOINTS
-from x402sms.sandbox.faults import FAULTS
+from x402sms.sandbox.endpoints import TARGETS
+from x402sms.sandbox.faults import ALL_FAULTS
 
 Item = TypeVar("Item")
 
@@ -62,15 +71,17 @@ class ServiceOffer(BaseModel):
 
 
 class ProfileOut(BaseModel):
-    email: None
+    """A caller is a wallet, or an account: that has an address for mail, and no wallet."""
+
+    email: str | None
     balance: str
-    plan: Literal["x402"]
-    wallet: str
+    plan: Literal["x402", "prepaid"]
+    wallet: str | None
 
 
 class BalanceOut(BaseModel):
     balance: str
-    currency: Literal["USDC"]
+    currency: Literal["USDC", "USD"]
 
 
 class StatsOut(BaseModel):
@@ -82,15 +93,17 @@ class StatsOut(BaseModel):
 
 
 class TransactionOut(BaseModel):
+    """A wallet makes payments, an account purchases and deposits; only a payment is on a chain."""
+
     id: str
-    type: Literal["payment", "refund"]
+    type: Literal["payment", "refund", "purchase", "deposit"]
     amount: str
-    currency: Literal["USDC"]
+    currency: Literal["USDC", "USD"]
     created_at: str
     order_id: str | None
     method: str
     path: str
-    transaction: str
+    transaction: str | None
 
 
 class CreateOrderIn(BaseModel):
@@ -105,6 +118,42 @@ class ExtendIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     hours: StrictInt = Field(ge=1, le=720)
+
+
+def _number(value: object) -> object:
+    """What was written as a number: as JSON is usually read, it may be a float by now."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError("Input should be a number")
+    return Decimal(repr(value)) if isinstance(value, float) else value
+
+
+class TopUpIn(BaseModel):
+    """`amount_usd` is a number with at most two decimals, from 2 to 10,000."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    amount_usd: Annotated[
+        Decimal,
+        BeforeValidator(_number),
+        Field(ge=2, le=10_000, decimal_places=2),
+        WithJsonSchema({"type": "number", "minimum": 2, "maximum": 10_000}),
+    ]
+    metadata: dict[str, Any] | None = None
+    api_key: str | None = Field(default=None, max_length=300)
+
+    @classmethod
+    def exact(cls, body: bytes) -> TopUpIn:
+        """Read without a float, so that an amount that is too fine is never rounded away."""
+        return cls.model_validate(json.loads(body, parse_float=Decimal))
+
+
+class TopUpOut(BaseModel):
+    """`balance_usd` is what the account holds now, a decimal string; `endpoints` are URLs."""
+
+    api_key: str
+    balance_usd: str
+    user_id: str
+    endpoints: dict[str, str]
 
 
 class MessageOut(BaseModel):
@@ -191,9 +240,9 @@ class FaultModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(json_schema_extra={"enum": [*FAULTS]})
+    name: str = Field(json_schema_extra={"enum": [*ALL_FAULTS]})
     probability: float = Field(default=1.0, ge=0, le=1)
-    route: str | None = Field(default=None, json_schema_extra={"enum": [*ENDPOINTS, None]})
+    route: str | None = Field(default=None, json_schema_extra={"enum": [*TARGETS, None]})
     times: int | None = Field(default=None, ge=0)
     paid: bool | None = None
 
@@ -222,7 +271,7 @@ class PriceIn(BaseModel):
 
 
 class BooksOut(BaseModel):
-    """What a wallet paid, and what of it was paid back."""
+    """What a wallet or an account paid, and what of it was paid back."""
 
     paid_atomic: str
     refunded_atomic: str
@@ -246,6 +295,24 @@ class PaymentOut(BaseModel):
     order_id: str | None
     settled_at: str
     refunded_atomic: str
+
+
+class DeliveryOut(BaseModel):
+    """`attempts` at posting it: the status of each answer, null where there was none."""
+
+    headers: dict[str, str]
+    attempts: list[int | None]
+
+
+class WebhookOut(BaseModel):
+    """An event, its body as it is signed, and how it was delivered so far."""
+
+    id: str
+    type: str
+    account_id: str
+    created_at: str
+    body: str
+    deliveries: list[DeliveryOut]
 
 
 class AtomicOut(BaseModel):

@@ -14,6 +14,7 @@ from enum import StrEnum
 from hashlib import blake2b
 
 from x402sms.money import format_usdc
+from x402sms.sandbox.arrivals import Arrivals
 from x402sms.sandbox.catalogue import Catalogue
 from x402sms.sandbox.clock import Bell, Clock
 from x402sms.sandbox.payments import PaymentRecord
@@ -68,6 +69,7 @@ class Order:
     read: int = 0  # how many of the messages a rental's poll has handed out
     previous_number: str | None = None
     sms_due_at: float | None = None
+    sms_text: str | None = None  # of the SMS that is due; None: one with a code of its own
     charges: list[PaymentRecord] = field(default_factory=list)
 
     @property
@@ -98,8 +100,10 @@ class OrderBook:
         self._seed = seed
         self._order_seconds = order_seconds
         self.cooldown = cooldown
-        self._sms_after = sms_after
+        self.arrivals = Arrivals(sms_after)
         self._orders: dict[str, Order] = {}
+        # Told what happens to an order by itself, and when; what a caller does, the routes tell.
+        self.tell: Callable[[str, Order, float], None] = _nobody
         self._numbers = 0
         self._created = 0
 
@@ -132,9 +136,19 @@ class OrderBook:
         if now >= order.expires_at:
             if order.status is Status.WAITING:
                 order.status = Status.EXPIRED
+                self.tell("order.expired", order, order.expires_at)
             elif order.status is Status.RECEIVED:
                 # Left alone, a received order confirms itself at the end of its window.
                 order.status = Status.CONFIRMED
+                self.tell("order.confirmed", order, order.expires_at)
+
+    def catch_up(self) -> float | None:
+        """Let happen to all orders whatever was due, in that order; returns when the next is."""
+        active = [order for order in self._orders.values() if order.status in ACTIVE]
+        for order in sorted(active, key=self.next_change):
+            self.refresh(order)
+        left = (self.next_change(order) for order in active if order.status in ACTIVE)
+        return min(left, default=None)
 
     def next_change(self, order: Order) -> float:
         """When something happens to `order` by itself, in Unix time."""
@@ -152,6 +166,7 @@ class OrderBook:
             raise no_stock(service, country)
         now = self._clock.now()
         self._created += 1
+        arrival = self.arrivals.take()
         held = self._order_seconds if hours is None else hours * _HOUR
         order = Order(
             order_id=f"ord_{self._digest('order', self._created):016x}",
@@ -164,12 +179,14 @@ class OrderBook:
             number_since=now,
             expires_at=now + held,
             rental_hours=hours,
-            sms_due_at=self._due(now),
+            sms_due_at=arrival.due(now),
+            sms_text=arrival.text,
         )
         self._orders[order.order_id] = order
 
         def undo() -> None:
             del self._orders[order.order_id]
+            self.arrivals.give_back(arrival)
             self._catalogue.give_back(service, country)
 
         return order, undo
@@ -199,20 +216,23 @@ class OrderBook:
         if not self._catalogue.take(order.service, order.country):
             raise no_replacement()
         before = (order.phone_number, order.previous_number, order.number_since)
-        times = (order.expires_at, order.sms_due_at)
+        times = (order.expires_at, order.sms_due_at, order.sms_text)
         now = self._clock.now()
+        arrival = self.arrivals.take()
         order.previous_number, order.phone_number = (
             order.phone_number,
             self._new_number(order.country),
         )
-        order.number_since, order.sms_due_at = now, self._due(now)
+        order.number_since, order.sms_due_at = now, arrival.due(now)
+        order.sms_text = arrival.text
         if order.rental_hours is None:
             order.expires_at = now + self._order_seconds
         self._bell.ring()
 
         def undo() -> None:
             order.phone_number, order.previous_number, order.number_since = before
-            order.expires_at, order.sms_due_at = times
+            order.expires_at, order.sms_due_at, order.sms_text = times
+            self.arrivals.give_back(arrival)
             self._catalogue.give_back(order.service, order.country)
 
         return undo
@@ -297,15 +317,18 @@ class OrderBook:
     # --- inside
 
     def _deliver_own(self, order: Order, moment: float) -> None:
-        drawn = self._digest("code", order.order_id, order.phone_number)
-        code = f"{drawn % 1_000_000:06d}"
-        text = f"Your {order.service.name} code is {code}"
-        self._append(order, Sms(order.service.name, text, code, moment, order.phone_number))
+        text = order.sms_text
+        if text is None:
+            drawn = self._digest("code", order.order_id, order.phone_number)
+            text = f"Your {order.service.name} code is {drawn % 1_000_000:06d}"
+        sms = Sms(order.service.name, text, find_code(text), moment, order.phone_number)
+        self._append(order, sms)
 
     def _append(self, order: Order, sms: Sms) -> None:
         order.messages.append(sms)
         order.status = Status.RECEIVED
         order.sms_due_at = None
+        self.tell("order.sms_received", order, sms.received_at)
         self._bell.ring()
 
     def _change(self, order: Order, status: Status) -> Undo:
@@ -317,9 +340,6 @@ class OrderBook:
             self._bell.ring()
 
         return undo
-
-    def _due(self, now: float) -> float | None:
-        return None if self._sms_after is None else now + self._sms_after
 
     def _cooldown_left(self, since: float) -> int:
         """Whole seconds, rounded up."""
@@ -335,6 +355,10 @@ class OrderBook:
     def _digest(self, *parts: object) -> int:
         text = "\n".join(str(part) for part in (self._seed, *parts))
         return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def _nobody(kind: str, order: Order, at: float) -> None:
+    """Until somebody wants to know."""
 
 
 def no_stock(service: Service, country: Country) -> Problem:

@@ -1,4 +1,4 @@
-"""Routes behind the handshake: a route class that passes every request through the gate."""
+"""Routes that are let into: a route class that passes every request through the gate or desk."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from fastapi import Depends, Request
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
+from x402sms.sandbox.buyer import Buyer, Quote
 from x402sms.sandbox.challenge import Price
 from x402sms.sandbox.faults import Call
-from x402sms.sandbox.gate import Buyer, Quote
 from x402sms.sandbox.models import ProblemOut
 from x402sms.sandbox.state import Sandbox, buyer_of, call_of, sandbox_of
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
-READ_PRICE = Price(1_000, "One VirtualSMS API call")
+READ_PRICE = Price(1_000, "One VirtualSMS API call", per_call=True)
 
 _QUOTES: dict[Callable[..., Any], Quote] = {}
 
@@ -42,9 +42,10 @@ class PaidRoute(APIRoute):
         quote = _QUOTES.get(self.endpoint, _read_quote)
 
         async def paid(request: Request) -> Response:
-            return await sandbox_of(request).gate.serve(
-                request, quote, work, call_of(request.scope)
-            )
+            sandbox, call = sandbox_of(request), call_of(request.scope)
+            if call.rest:
+                return await sandbox.desk.serve(request, quote, work)
+            return await sandbox.gate_of(call.route).serve(request, quote, work, call)
 
         return paid
 
@@ -78,7 +79,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     402: {
         "description": (
             "Payment required. By dialect: base64 JSON in `PAYMENT-REQUIRED` (x402 v2), a JSON "
-            "body (x402 v1), or plain JSON in `X-Payment-Required`."
+            "body (x402 v1), or plain JSON in `X-Payment-Required`. With a Bearer token: the "
+            "account's balance is less than the price."
         ),
         "headers": {
             "PAYMENT-REQUIRED": {"schema": {"type": "string"}},
@@ -86,7 +88,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
             "PAYMENT-RESPONSE": {"schema": {"type": "string"}},
             "X-PAYMENT-RESPONSE": {"schema": {"type": "string"}},
         },
-        "content": {"application/json": {"schema": {"type": "object"}}},
+        "content": {"application/json": {"schema": {"type": "object"}}, **_PROBLEM},
     },
     503: {"description": "No stock, or shutting down", "content": _PROBLEM},
 }

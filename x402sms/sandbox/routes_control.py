@@ -17,12 +17,14 @@ from x402sms.sandbox.models import (
     ClockOut,
     ControlOrderOut,
     DeliverIn,
+    DeliveryOut,
     FaultModel,
     FaultsOut,
     FundIn,
     PaymentOut,
     PriceIn,
     StockIn,
+    WebhookOut,
     moment,
 )
 from x402sms.sandbox.orders import Order
@@ -32,6 +34,7 @@ from x402sms.sandbox.problems import validation
 from x402sms.sandbox.routes_discovery import find_country, find_service
 from x402sms.sandbox.state import Sandbox
 from x402sms.sandbox.views import order_out
+from x402sms.sandbox.webhooks import Delivery, Event
 
 router = APIRouter(prefix="/_sandbox", responses=PROBLEMS, tags=["sandbox"])
 
@@ -44,15 +47,15 @@ async def list_payments(sandbox: TheSandbox) -> list[PaymentOut]:
 
 @router.get("/balances/{address}")
 async def get_balance(address: str, sandbox: TheSandbox) -> AtomicOut:
-    return await balance_out(sandbox, _address(address))
+    return await balance_out(sandbox, _payer(sandbox, address))
 
 
 @router.post("/fund")
 async def fund(wanted: FundIn, sandbox: TheSandbox) -> AtomicOut:
     """`amount` is in USDC and comes on top of what the address has."""
-    address = _address(wanted.address)
+    address = _payer(sandbox, wanted.address)
     try:
-        await sandbox.settlement.fund(address, parse_usdc(wanted.amount))
+        await sandbox.fund(address, parse_usdc(wanted.amount))
     except ValueError as error:
         raise validation(str(error)) from error
     return await balance_out(sandbox, address)
@@ -73,8 +76,8 @@ async def deliver_sms(order_id: str, sms: DeliverIn, sandbox: TheSandbox) -> Con
 
 @router.get("/books/{address}")
 async def read_books(address: str, sandbox: TheSandbox) -> BooksOut:
-    """What a wallet paid in all, and what of it was paid back."""
-    paid, refunded = sandbox.books(_address(address))
+    """What a wallet or an account paid in all, and what of it was paid back."""
+    paid, refunded = sandbox.books(_payer(sandbox, address))
     return BooksOut(paid_atomic=str(paid), refunded_atomic=str(refunded))
 
 
@@ -118,6 +121,14 @@ async def clear_faults(sandbox: TheSandbox) -> FaultsOut:
     return _faults_out(sandbox)
 
 
+@router.get("/webhooks")
+async def list_webhooks(sandbox: TheSandbox) -> list[WebhookOut]:
+    """What has happened, oldest first."""
+    sandbox.orders.catch_up()
+    made = sandbox.webhooks
+    return [_webhook_out(event, made.deliveries) for event in made.events]
+
+
 @router.get("/clock")
 async def read_clock(sandbox: TheSandbox) -> ClockOut:
     return _clock_out(sandbox)
@@ -149,13 +160,29 @@ def payment_out(record: PaymentRecord) -> PaymentOut:
 
 
 async def balance_out(sandbox: Sandbox, address: str) -> AtomicOut:
-    return AtomicOut(amount_atomic=str(await sandbox.settlement.balance(address)))
+    return AtomicOut(amount_atomic=str(await sandbox.balance(address)))
 
 
 def advance(sandbox: Sandbox, seconds: float, *, chain: bool) -> None:
     if chain:
         sandbox.chain_clock.advance(seconds)
     sandbox.clock.advance(seconds)
+    sandbox.orders.catch_up()
+
+
+def _webhook_out(event: Event, deliveries: list[Delivery]) -> WebhookOut:
+    return WebhookOut(
+        id=event.event_id,
+        type=event.kind,
+        account_id=event.account_id,
+        created_at=moment(event.at),
+        body=event.body.decode(),
+        deliveries=[
+            DeliveryOut(headers=delivery.webhook().headers, attempts=delivery.attempts)
+            for delivery in deliveries
+            if delivery.event is event
+        ],
+    )
 
 
 def _faults_out(sandbox: Sandbox) -> FaultsOut:
@@ -173,7 +200,9 @@ def _order_out(sandbox: Sandbox, order: Order) -> ControlOrderOut:
     return ControlOrderOut(**shown.model_dump(), owner=order.owner)
 
 
-def _address(text: str) -> str:
+def _payer(sandbox: Sandbox, text: str) -> str:
+    if sandbox.accounts.of_id(text) is not None:
+        return text
     if not is_address(text):
-        raise validation("address: not an Ethereum address")
+        raise validation("address: neither an Ethereum address nor an account")
     return to_checksum_address(text)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ValidationError
 
+from x402sms.sandbox.bodies import read_body
+from x402sms.sandbox.buyer import Buyer
 from x402sms.sandbox.challenge import Price
-from x402sms.sandbox.gate import Buyer
 from x402sms.sandbox.models import (
     CreateOrderIn,
     EndedOut,
@@ -23,19 +23,17 @@ from x402sms.sandbox.paid import RESPONSES, PaidRoute, TheBuyer, TheCall, TheSan
 from x402sms.sandbox.payments import PaymentRecord
 from x402sms.sandbox.places import Country
 from x402sms.sandbox.polling import wait_for_sms
-from x402sms.sandbox.problems import Problem, describe_invalid, validation
+from x402sms.sandbox.problems import Problem, validation
 from x402sms.sandbox.routes_account import PageNumber, PageSize, page_of
 from x402sms.sandbox.routes_discovery import find_country, find_service
 from x402sms.sandbox.state import Sandbox, call_of, sandbox_of
 from x402sms.sandbox.views import order_out, order_row, sms_out
 from x402sms.sandbox.words import Service
 
-Body = TypeVar("Body", bound=BaseModel)
-
 RENTAL_HOUR_ATOMIC = 5_000  # 0.005 USDC
 UNKNOWN_STATUS = "in_review"
 # An authorization has to outlive the longest poll, 180 s, and its settlement.
-POLL_PRICE = Price(2_000, "Poll for an SMS", max_timeout=300)
+POLL_PRICE = Price(2_000, "Poll for an SMS", max_timeout=300, per_call=True)
 
 router = APIRouter(route_class=PaidRoute, responses=RESPONSES, tags=["orders"])
 
@@ -43,23 +41,24 @@ router = APIRouter(route_class=PaidRoute, responses=RESPONSES, tags=["orders"])
 async def quote_order(request: Request) -> Price:
     """The price of the number asked for; what cannot be priced or had is refused for nothing."""
     sandbox = sandbox_of(request)
-    wanted = await _body(request, CreateOrderIn)
+    wanted = await read_body(request, CreateOrderIn.model_validate_json)
     service, country = _wanted(sandbox, wanted)
     catalogue, call = sandbox.catalogue, call_of(request.scope)
     if call.paid and call.strikes("stock-ends"):
         catalogue.set_stock(service, country, 0)
-    short = not call.paid and call.strikes("no-stock")
+    asks = call.rest or not call.paid  # with a key, asking and buying are one
+    short = asks and call.strikes("no-stock")
     if short or catalogue.stock(service, country) == 0:
         raise no_stock(service, country)
     price = catalogue.price_atomic(service, country)
-    if not call.paid:
+    if asks:
         catalogue.quoted(service, country)
     price += (wanted.rental_hours or 0) * RENTAL_HOUR_ATOMIC
     return Price(price, f"A {service.name} number in {country.name}")
 
 
 async def quote_extension(request: Request) -> Price:
-    wanted = await _body(request, ExtendIn)
+    wanted = await read_body(request, ExtendIn.model_validate_json)
     return Price(wanted.hours * RENTAL_HOUR_ATOMIC, f"{wanted.hours} more rental hours")
 
 
@@ -72,7 +71,7 @@ async def quote_poll(request: Request) -> Price:
 async def create_order(wanted: CreateOrderIn, sandbox: TheSandbox, buyer: TheBuyer) -> OrderOut:
     service, country = _wanted(sandbox, wanted)
     order, undo = sandbox.orders.create(
-        buyer.wallet, service, country, buyer.price_atomic, wanted.rental_hours
+        buyer.caller, service, country, buyer.price_atomic, wanted.rental_hours
     )
 
     async def opened(record: PaymentRecord) -> None:
@@ -88,7 +87,7 @@ async def create_order(wanted: CreateOrderIn, sandbox: TheSandbox, buyer: TheBuy
 async def list_orders(
     sandbox: TheSandbox, buyer: TheBuyer, page: PageNumber = 1, per_page: PageSize = 20
 ) -> PageOut[OrderRow]:
-    rows = [order_row(order) for order in sandbox.orders.of(buyer.wallet)]
+    rows = [order_row(order) for order in sandbox.orders.of(buyer.caller)]
     return page_of(rows, page, per_page)
 
 
@@ -128,6 +127,7 @@ async def swap_order(
     if call.strikes("swap-none"):
         raise no_replacement()
     buyer.undo.append(sandbox.orders.swap(order))
+    _tell(sandbox, buyer, "order.swapped", order)
     return _full(sandbox, order)
 
 
@@ -144,6 +144,7 @@ async def cancel_order(
         await sandbox.refund(order)
 
     buyer.on_settled.append(refund)
+    _tell(sandbox, buyer, "order.cancelled", order)
     return _ended(order, refund_text(order))
 
 
@@ -155,6 +156,7 @@ async def confirm_order(
     if call.strikes("confirm-fails"):
         raise Problem(500, "internal", "The order could not be confirmed")
     buyer.undo.append(sandbox.orders.confirm(order))
+    _tell(sandbox, buyer, "order.confirmed", order)
     return _full(sandbox, order)
 
 
@@ -182,9 +184,18 @@ async def release_order(order_id: str, sandbox: TheSandbox, buyer: TheBuyer) -> 
 
 
 def _own(sandbox: Sandbox, order_id: str, buyer: Buyer) -> Order:
-    order = sandbox.orders.find(order_id, buyer.wallet)
+    order = sandbox.orders.find(order_id, buyer.caller)
     buyer.order_id = order.order_id
     return order
+
+
+def _tell(sandbox: Sandbox, buyer: Buyer, kind: str, order: Order) -> None:
+    """There is an event once the call has settled."""
+
+    async def happened(record: PaymentRecord) -> None:
+        sandbox.happened(kind, order)
+
+    buyer.on_settled.append(happened)
 
 
 def _full(sandbox: Sandbox, order: Order) -> OrderOut:
@@ -201,14 +212,3 @@ def _wanted(sandbox: Sandbox, wanted: CreateOrderIn) -> tuple[Service, Country]:
     if wanted.service == "any" and wanted.rental_hours is None:
         raise validation("service: 'any' is for rentals; give rental_hours")
     return find_service(sandbox, wanted.service), find_country(sandbox, wanted.country)
-
-
-async def _body(request: Request, model: type[Body]) -> Body:
-    """The body as the endpoint will read it, for a price before there is any payment."""
-    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise validation("The body must be sent as application/json")
-    try:
-        return model.model_validate_json(await request.body())
-    except ValidationError as error:
-        raise validation(describe_invalid(list(error.errors()))) from error

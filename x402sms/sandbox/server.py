@@ -19,6 +19,7 @@ from x402sms.sandbox.app import create_app
 from x402sms.sandbox.config import SandboxConfig
 from x402sms.sandbox.controls import Controls
 from x402sms.sandbox.dropping import DroppingProtocol
+from x402sms.sandbox.sending import send_webhooks
 from x402sms.sandbox.state import Sandbox
 
 Result = TypeVar("Result")
@@ -94,6 +95,7 @@ class _Server(uvicorn.Server):
         self.up = threading.Event()
         self.loop: asyncio.AbstractEventLoop
         self._announce = False
+        self._sending: asyncio.Task[None] | None = None
         super().__init__(
             uvicorn.Config(
                 self.app,
@@ -126,11 +128,20 @@ class _Server(uvicorn.Server):
         if self._announce:
             sys.stdout.write(RunningSandbox(self).ready_line() + "\n")
             sys.stdout.flush()
+        url = self.sandbox.config.webhook_url
+        if url is not None:
+            self._sending = asyncio.create_task(send_webhooks(self.sandbox, url))
         self.up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.sandbox.close()
         await super().shutdown(sockets)
+        if self._sending is not None:
+            self._sending.cancel()
+            try:
+                await self._sending
+            except asyncio.CancelledError:
+                pass
 
 
 def _listen(port: int) -> socket.socket:

@@ -12,17 +12,23 @@ from starlette.types import Scope
 
 from x402sms.errors import ConfigError
 from x402sms.money import parse_usdc
+from x402sms.sandbox.accounts import Accounts, new_key
+from x402sms.sandbox.buyer import Buyer
 from x402sms.sandbox.catalogue import Catalogue
 from x402sms.sandbox.challenge import Terms
 from x402sms.sandbox.clock import Bell, Clock
-from x402sms.sandbox.config import SandboxConfig
-from x402sms.sandbox.endpoints import endpoint_of
+from x402sms.sandbox.config import DialectName, SandboxConfig
+from x402sms.sandbox.endpoints import TOP_UP, endpoint_of
 from x402sms.sandbox.faults import Call, Schedule
-from x402sms.sandbox.gate import Buyer, Gate
+from x402sms.sandbox.gate import Gate
 from x402sms.sandbox.orders import Order, OrderBook
 from x402sms.sandbox.payments import PaymentRecord
 from x402sms.sandbox.rates import Rates
+from x402sms.sandbox.rest import Desk, is_rest
 from x402sms.sandbox.settlement import AnvilSettlement, MemorySettlement, Settlement
+from x402sms.sandbox.webhooks import Webhooks
+
+TOP_UP_DIALECT: DialectName = "v1"
 
 # Where a request's scope names its sandbox, when one application serves many.
 SCOPE_KEY = "x402sms.sandbox"
@@ -53,20 +59,43 @@ class Sandbox:
         self.settlement = self._settlement()
         self.funded_key = config.funded_key
         self._fund_own_key()
-        terms = Terms(config.dialect, config.chain, config.pay_to)
+        self.accounts = Accounts(config.seed, self.clock.now)
+        self.api_key = config.api_key or new_key()
+        self.account = self.accounts.new()
+        self.accounts.admit(self.account, self.api_key)
+        self.accounts.deposit(self.account, parse_usdc(config.account_balance), "/")
+        rates = Rates(config.rate_limit, self.clock)
         seed = config.seed if config.fault_seed is None else config.fault_seed
         self.schedule = Schedule(config.fault_list(), seed)
-        self.gate = Gate(
-            terms,
-            self.settlement,
-            self.records,
-            self.chain_clock,
-            Rates(config.rate_limit, self.clock),
-            free=config.free,
+        self._gates: dict[DialectName, Gate] = {
+            dialect: Gate(
+                Terms(dialect, config.chain, config.pay_to),
+                self.settlement,
+                self.records,
+                self.chain_clock,
+                rates,
+                free=config.free,
+            )
+            for dialect in (config.dialect, TOP_UP_DIALECT)
+        }
+        self.gate = self._gates[config.dialect]
+        self.webhooks = Webhooks(
+            self.schedule,
+            self.chain_clock.now,
+            secret=config.webhook_secret,
+            form=config.webhook_form,
+            seed=config.seed,
+            live=config.vocabulary == "live",
         )
+        self._tell_webhooks()
+        self.desk = Desk(self.accounts, rates, self.clock.now)
         self.requests = 0
         self.closing = False
         self.polling = 0  # long-polls in progress
+
+    def gate_of(self, route: str | None) -> Gate:
+        """A top-up has one dialect, whatever the rest of the API speaks."""
+        return self._gates[TOP_UP_DIALECT] if route == TOP_UP else self.gate
 
     def close(self) -> None:
         """End every long-poll, unpaid."""
@@ -97,11 +126,33 @@ class Sandbox:
     async def refund(self, order: Order) -> None:
         """Pay back all that was paid for `order`."""
         for record in order.charges:
-            await self.settlement.refund(record.pay_to, record.payer, record.amount_atomic)
+            account = self.accounts.of_id(record.payer)
+            if account is None:
+                await self.settlement.refund(record.pay_to, record.payer, record.amount_atomic)
+            else:
+                self.accounts.refund(account, record)
             record.refunded_atomic = record.amount_atomic
 
+    async def balance(self, payer: str) -> int:
+        """What a wallet or an account holds, in atomic units."""
+        account = self.accounts.of_id(payer)
+        if account is None:
+            return await self.settlement.balance(payer)
+        return account.balance_atomic
+
+    async def fund(self, payer: str, amount_atomic: int) -> None:
+        """Give a wallet or an account so much more; ValueError where that cannot be done."""
+        account = self.accounts.of_id(payer)
+        if account is None:
+            await self.settlement.fund(payer, amount_atomic)
+        else:
+            self.accounts.deposit(account, amount_atomic, "/")
+
     def books(self, payer: str) -> tuple[int, int]:
-        """What `payer` paid, and what of it was paid back, in atomic units."""
+        """What a wallet or an account paid, and what of it was paid back, in atomic units."""
+        account = self.accounts.of_id(payer)
+        if account is not None:
+            return account.spent(), account.refunded()
         payer = to_checksum_address(payer)
         paid = [record for record in self.records if record.payer == payer]
         return (
@@ -111,8 +162,19 @@ class Sandbox:
 
     def orders_of(self, payer: str) -> list[tuple[str, str]]:
         """Id and status of the payer's settled orders, oldest first."""
-        orders = self.orders.of(to_checksum_address(payer))
+        known = self.accounts.of_id(payer) is not None
+        orders = self.orders.of(payer if known else to_checksum_address(payer))
         return [(order.order_id, str(order.status)) for order in reversed(orders)]
+
+    def happened(self, kind: str, order: Order) -> None:
+        """A caller did something to an order, and it is settled."""
+        self.webhooks.order(kind, order, self.clock.now())
+
+    def _tell_webhooks(self) -> None:
+        """From here on; what the sandbox's own account begins with was no deposit."""
+        self.orders.tell = self.webhooks.order
+        self.accounts.on_deposit = self.webhooks.deposited
+        self.accounts.on_purchase = self.webhooks.purchased
 
     def _settlement(self) -> Settlement:
         config = self.config
@@ -141,10 +203,13 @@ def address_of(key: str) -> str:
 
 def call_of(scope: Scope) -> Call:
     sandbox = sandbox_in(scope)
-    header = sandbox.gate.terms.request_header.lower().encode()
+    route = endpoint_of(scope["method"], scope["path"], sandbox.config.api_prefix)
+    header = sandbox.gate_of(route).terms.request_header.lower().encode()
+    rest = route != TOP_UP and is_rest(scope["headers"])
     return Call(
-        endpoint_of(scope["method"], scope["path"], sandbox.config.api_prefix),
-        any(name.lower() == header for name, _ in scope["headers"]),
+        route,
+        rest or any(name.lower() == header for name, _ in scope["headers"]),
+        rest,
         sandbox.schedule,
     )
 
