@@ -211,7 +211,7 @@ PRIVATE = Wallet.generate()
         ({"api_key": TEXT}, {}, False, "rest", TEXT),
         ({"api_key": KEY}, {"X402SMS_PRIVATE_KEY": "0x" + "11" * 32}, False, "rest", TEXT),
         ({"api_key": TEXT}, {"X402SMS_API_KEY": OTHER.reveal()}, True, "rest", TEXT),
-        ({"wallet": PRIVATE}, {"X402SMS_API_KEY": OTHER.reveal()}, True, "x402", OTHER.reveal()),
+        ({"wallet": PRIVATE}, {"X402SMS_API_KEY": "bad"}, True, "x402", None),
         ({"wallet": PRIVATE, "api_key": TEXT}, {}, False, "x402", TEXT),
         ({}, {"X402SMS_PRIVATE_KEY": "0x" + "11" * 32}, True, "x402", None),
         (
@@ -219,7 +219,7 @@ PRIVATE = Wallet.generate()
             {"X402SMS_PRIVATE_KEY": "0x" + "11" * 32, "X402SMS_API_KEY": TEXT},
             False,
             "x402",
-            TEXT,
+            None,
         ),
         ({}, {"X402SMS_API_KEY": TEXT}, True, "rest", TEXT),
         ({}, {}, True, "rest", OTHER.reveal()),

@@ -122,8 +122,10 @@ def test_the_stored_key_is_what_a_client_without_a_wallet_runs_with(tmp_path: Pa
             assert sms.account.balance().balance == 5
 
 
-@pytest.mark.parametrize("which", ["stored", "given", "the client's own"])
-def test_the_next_one_adds_to_the_same_account(colour: Colour, which: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", ["stored", "given", "the client's own", "in the environment"])
+def test_the_next_one_adds_to_the_same_account(
+    colour: Colour, which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with scene(colour, tmp_path) as at:
         first = at.sms.topup(5, store=which == "stored")
         options = {}
@@ -131,6 +133,8 @@ def test_the_next_one_adds_to_the_same_account(colour: Colour, which: str, tmp_p
             options = {"api_key": first.api_key}
         if which == "the client's own":
             at.sms._target.api_key = ApiKey(first.api_key)
+        if which == "in the environment":
+            monkeypatch.setenv("X402SMS_API_KEY", first.api_key)
         second = at.sms.topup(3, **options)
 
         assert (second.api_key, second.balance) == (first.api_key, 8)
@@ -248,7 +252,7 @@ ANSWERS: dict[str, tuple[Any, str, str | None]] = {
 def test_whatever_was_answered_the_key_is_not_lost(case: str) -> None:
     body, key, warning = ANSWERS[case]
     settings = load_settings({})
-    asked = topping_up.ask(settings, 5, key=None, new_account=False, metadata={"for": "tests"})
+    asked = topping_up.ask(settings, 5, None, {"for": "tests"})
     assert asked.call.json == {"amount_usd": 5, "metadata": {"for": "tests"}}
 
     brought = topping_up.keep(settings, asked, asked.call.parse(body), store=True)
@@ -262,7 +266,7 @@ def test_whatever_was_answered_the_key_is_not_lost(case: str) -> None:
 def test_another_key_than_the_one_that_was_topped_up_is_kept_and_told() -> None:
     settings = load_settings({})
     store_key(settings.rest_url, ApiKey("sk_live_mine"))
-    asked = topping_up.ask(settings, 5, key=None, new_account=False, metadata=None)
+    asked = topping_up.ask(settings, 5, ApiKey("sk_live_mine"), None)
     assert (asked.call.json or {})["api_key"] == "sk_live_mine"
 
     deposit = asked.call.parse({"api_key": "sk_live_other", "balance_usd": "5.00"})

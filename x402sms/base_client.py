@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
 import httpx
 
@@ -38,6 +38,9 @@ from x402sms.virtualsms.calls import Call
 from x402sms.virtualsms.effects import Earlier
 from x402sms.virtualsms.models import Order, Sms
 from x402sms.wallet import Signer, Wallet
+
+if TYPE_CHECKING:
+    from x402sms.webhooks import EventStore
 
 logger = logging.getLogger("x402sms")
 
@@ -130,7 +133,7 @@ class BaseClient:
         )
         self.last_receipt: Receipt | None = None
         self._on_payment = on_payment
-        self.mailbox: Mailbox | None = _mailbox(webhooks)
+        self.mailbox, self._own_store = _mailbox(webhooks)
         self.clock: Clock = SystemClock() if clock is None else clock
         if requests_per_minute == "auto":
             local = is_loopback(httpx.URL(self.settings.base_url).host)
@@ -295,7 +298,9 @@ class BaseClient:
     ) -> TopUpRequest:
         self.wallet  # noqa: B018  raises ConfigError: a top-up is paid from one
         key = self.api_key if api_key is None else as_key(api_key)
-        return ask(self.settings, amount, key=key, new_account=new_account, metadata=metadata)
+        if key is None and not new_account:
+            key = _key_around(self.settings.rest_url)
+        return ask(self.settings, amount, None if new_account else key, metadata)
 
     def build_request(
         self,
@@ -324,31 +329,43 @@ class BaseClient:
         )
         return Payments(self.ledger, self.settings.network, payer, self.settings.rpc_url)
 
-    def _close_ledger(self) -> None:
+    def _close_own(self) -> None:
+        """What was opened here: not a ledger or a mailbox that was given."""
         if self._owns_ledger:
             self.ledger.close()
+        if self._own_store is not None:
+            self._own_store.close()
 
 
 def _credentials(
     wallet: Signer | None, api_key: ApiKey | None, rest_url: str
 ) -> tuple[Signer | None, ApiKey | None]:
     """Arguments before the environment, and there a wallet before a key; then a key that a top-up
-    stored. With a wallet, calls are paid one by one, and the key is what a top-up adds to."""
-    if wallet is None and api_key is None:
-        if Wallet.is_in(environment()):
-            wallet = Wallet.from_env(environment())
-        elif API_KEY not in environment():
-            api_key = load_key(rest_url)
-            if api_key is None:
-                wallet = Wallet.from_env(environment())  # says what there could be
-    if api_key is None and API_KEY in environment():
-        api_key = ApiKey(environment()[API_KEY])
-    return wallet, api_key
+    stored. With a wallet calls are paid one by one, and a key is only what a top-up adds to."""
+    if wallet is not None or api_key is not None:
+        return wallet, api_key
+    if Wallet.is_in(environment()):
+        return Wallet.from_env(environment()), None
+    key = _key_around(rest_url)
+    # Without one either, the wallet's complaint says what there could be.
+    return (Wallet.from_env(environment()), None) if key is None else (None, key)
 
 
-def _mailbox(webhooks: Mailbox | str | os.PathLike[str] | None) -> Mailbox | None:
+def _key_around(rest_url: str) -> ApiKey | None:
+    """The environment's API key, else the one that a top-up stored."""
+    env = environment()
+    found = ApiKey(env[API_KEY]) if API_KEY in env else None
+    del env  # a traceback that shows locals must not show it
+    return load_key(rest_url) if found is None else found
+
+
+def _mailbox(
+    webhooks: Mailbox | str | os.PathLike[str] | None,
+) -> tuple[Mailbox | None, EventStore | None]:
+    """Where to look, and the store that was opened for it here."""
     if webhooks is None or not isinstance(webhooks, str | os.PathLike):
-        return webhooks
+        return webhooks, None
     from x402sms.webhooks import EventStore  # noqa: PLC0415  only where webhooks are used
 
-    return EventStore(webhooks)
+    store = EventStore(webhooks)
+    return store, store

@@ -262,7 +262,7 @@ class Client(BaseClient):
 
     def close(self) -> None:
         self._http.close()
-        self._close_ledger()
+        self._close_own()
 
     def __enter__(self) -> Self:
         return self
@@ -440,7 +440,7 @@ class AsyncClient(BaseClient):
 
     async def aclose(self) -> None:
         await self._http.aclose()
-        self._close_ledger()
+        self._close_own()
 
     async def __aenter__(self) -> Self:
         return self

@@ -35,7 +35,9 @@
     │   └── UnreadableResponse     a success whose body is not what the reference says
     ├── BooksDisagree              the demo's receipt is not what the sandbox has in its books
     ├── NoCodeReceived             no SMS in time
-    └── WebhookSignatureError      a webhook whose signature does not verify
+    ├── EventStoreError            what webhooks told could not be written down or read
+    ├── WebhookSignatureError      a webhook whose signature does not verify
+    └── WebhookUnreadable          a webhook that is signed, and no event
 
 A key, a password or a signature is in none of them.
 """
@@ -335,5 +337,13 @@ class BooksDisagree(X402SMSError):
     """The demo's receipt and the sandbox's own books differ."""
 
 
+class EventStoreError(X402SMSError):
+    """The file of the webhooks' events cannot be read or written. No money is involved."""
+
+
 class WebhookSignatureError(X402SMSError):
     """A webhook's signature is missing, malformed, stale or wrong."""
+
+
+class WebhookUnreadable(X402SMSError):
+    """The body of a webhook is too large, no JSON, or no event."""

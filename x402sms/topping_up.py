@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from x402sms.api_keys import ApiKey, load_key, store_key
+from x402sms.api_keys import ApiKey, store_key
 from x402sms.config import Settings
 from x402sms.errors import ConfigError
 from x402sms.money import parse_usdc
@@ -52,20 +52,13 @@ class TopUpRequest:
 def ask(
     settings: Settings,
     amount: str | int | Decimal,
-    *,
     key: ApiKey | None,
-    new_account: bool,
     metadata: Mapping[str, str] | None,
 ) -> TopUpRequest:
-    """Raises ValueError for an amount that cannot be, ConfigError for keys that cannot be read."""
-    atomic = parse_usdc(amount)
-    whole, rest = divmod(atomic, ATOMIC_PER_USD)
+    """Raises ValueError for an amount that cannot be."""
+    whole, rest = divmod(parse_usdc(amount), ATOMIC_PER_USD)
     if rest:
         raise ValueError("a top-up is a whole number of USD")
-    if new_account:
-        key = None
-    elif key is None:
-        key = load_key(settings.rest_url)
     shown = None if key is None else key.reveal()
     return TopUpRequest(
         calls.topup(settings.topup_url, whole, shown, metadata), Decimal(whole), key

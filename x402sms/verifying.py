@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self, TypedDict, TypeVar, assert_never
 
 import anyio
 
-from x402sms.base_client import Meter, counted_by
+from x402sms.base_client import Mailbox, Meter, counted_by
 from x402sms.clock import Clock
 from x402sms.driver import drive, drive_async
 from x402sms.limits import Amount
@@ -27,6 +27,7 @@ from x402sms.virtualsms.effects import (
     Bought,
     Buy,
     Cancelled,
+    CheckMail,
     Confirmed,
     Earlier,
     Effect,
@@ -175,6 +176,7 @@ class Caller(Protocol):
     """What a job is run on: `Client`."""
 
     clock: Clock
+    mailbox: Mailbox | None
 
     def call(
         self, call: Call[T], *, intent: str | None = None, max_price: Amount | None = None
@@ -196,6 +198,7 @@ class AsyncCaller(Protocol):
     """What a job is run on, awaited: `AsyncClient`."""
 
     clock: Clock
+    mailbox: Mailbox | None
 
     async def call(
         self, call: Call[T], *, intent: str | None = None, max_price: Amount | None = None
@@ -234,9 +237,10 @@ class _OfACallback(Exception):
 class _View:
     """What a job shows of itself."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Wanted, mailbox: Mailbox | None) -> None:
         self._wanted = wanted
-        self._job = Job(wanted.terms, order=wanted.order)
+        self._mailbox = mailbox
+        self._job = Job(wanted.terms, order=wanted.order, mail=mailbox is not None)
         # Whose order is known already only listens: that has its price, whatever it is.
         self._ceiling = wanted.terms.max_price if wanted.order is None else None
         self._meter = Meter()
@@ -324,6 +328,9 @@ class _View:
         late, self._late = self._late, None
         return late
 
+    def _mail(self, order_id: str) -> tuple[Sms, ...]:
+        return () if self._mailbox is None else tuple(self._mailbox.messages(order_id))
+
     def _here(self, effect: Now | UnixTime | Spent | Announce, clock: Clock) -> object:
         match effect:
             case Now():
@@ -349,7 +356,7 @@ class Verification(_View):
     """
 
     def __init__(self, client: Caller, wanted: Wanted) -> None:
-        super().__init__(wanted)
+        super().__init__(wanted, client.mailbox)
         self._client = client
 
     def wait(self, timeout: float = 180, *, give_up: bool = True) -> Code:
@@ -419,6 +426,8 @@ class Verification(_View):
                     )
             case Recall():
                 return client.earlier(effect.intent, effect.purchase)
+            case CheckMail():
+                return self._mail(effect.order_id)
             case Sleep():
                 client.clock.sleep(effect.seconds)
                 return None
@@ -430,7 +439,7 @@ class AsyncVerification(_View):
     """`Verification`, to be awaited. A task that is cancelled cancels the order."""
 
     def __init__(self, client: AsyncCaller, wanted: Wanted) -> None:
-        super().__init__(wanted)
+        super().__init__(wanted, client.mailbox)
         self._client = client
         self._stopped = False
 
@@ -521,6 +530,8 @@ class AsyncVerification(_View):
                     )
             case Recall():
                 return await in_thread(partial(client.earlier, effect.intent), effect.purchase)
+            case CheckMail():
+                return await in_thread(self._mail, effect.order_id)
             case Sleep():
                 await client.clock.sleep_async(effect.seconds)
                 return None

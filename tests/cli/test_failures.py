@@ -49,7 +49,9 @@ EXPECTED = {
     "ChainUnreadable": 8,
     "CannotCancel": 2,
     "BooksDisagree": 1,
+    "EventStoreError": 2,
     "WebhookSignatureError": 1,
+    "WebhookUnreadable": 1,
 }
 CLASSES = {
     name: kind

@@ -52,6 +52,7 @@ from x402sms.virtualsms.calls import Call
 from x402sms.virtualsms.effects import (
     Announce,
     Buy,
+    CheckMail,
     Earlier,
     Effect,
     Event,
@@ -206,6 +207,7 @@ class Scripted:
         self.done = done
         self.intents: dict[str, Earlier] = dict(earlier or {})
         self.limit = limit
+        self.mail: Callable[[str], object] = lambda order_id: ()  # what CheckMail brings
         self.now = 0.0
         self.orders: dict[str, Held] = {}
         self.effects: list[Effect] = []
@@ -266,6 +268,8 @@ class Scripted:
                 return None
             case Recall():
                 return self.intents.get(effect.intent)
+            case CheckMail():
+                return self.mail(effect.order_id)
             case Make() | Buy():
                 return self._call(effect)
 

@@ -14,12 +14,15 @@ from x402sms.cli import (
     code,
     demo,
     exporting,
+    mcp,
     orders,
     payments,
     reconciling,
     recover,
     sandbox,
+    topup,
     wallet,
+    webhooks,
 )
 from x402sms.cli.command import epilog
 from x402sms.cli.failures import Failure
@@ -27,7 +30,8 @@ from x402sms.cli.output import Output
 
 HELP = """Rent a phone number and receive its SMS code, paid per call in USDC over x402.
 
-The wallet comes from X402SMS_KEYSTORE or X402SMS_PRIVATE_KEY, never from an argument.
+The wallet comes from X402SMS_KEYSTORE or X402SMS_PRIVATE_KEY, never from an argument; without
+one, an account's balance pays: X402SMS_API_KEY, or the key that `x402sms topup` kept.
 `x402sms demo` shows all of it on this machine, without real money.
 """
 EXAMPLE = """x402sms demo
@@ -82,7 +86,12 @@ _payments = _group(
 for _part in (payments, reconciling, cancelling, exporting):
     _part.register(_payments)
 recover.register(app)
+topup.register(app)
 sandbox.register(app)
+mcp.register(app)
+webhooks.register(
+    _group("webhooks", "What the service tells your endpoint.", "x402sms webhooks listen")
+)
 
 
 def run(arguments: list[str]) -> int:

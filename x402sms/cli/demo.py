@@ -64,6 +64,10 @@ class ThrowawayRun(Run):
     def environment(self) -> dict[str, str]:
         return {}
 
+    @property
+    def has_wallet(self) -> bool:
+        return True
+
     @cached_property
     def wallet(self) -> "Wallet":
         return self._throwaway

@@ -22,7 +22,7 @@ from x402sms import errors
 from x402sms.text import one_line
 
 if TYPE_CHECKING:
-    from x402sms.ledger import Payment
+    from x402sms.ledger import Charge, Payment
 
 UNEXPECTED, USAGE, LIMITS, REFUSED, UNKNOWN, SERVICE, NO_CODE, HOST = range(1, 9)
 INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
@@ -35,6 +35,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
     errors.LedgerError: USAGE,
     errors.InsecureOrigin: USAGE,
     errors.SigningFailed: USAGE,
+    errors.EventStoreError: USAGE,
     errors.CannotCancel: USAGE,  # nothing sent; it says what is missing, and where to send it
     errors.AlreadyPaid: UNKNOWN,  # the money has moved; what it bought is to be found out
     errors.IntentConflict: USAGE,
@@ -95,9 +96,14 @@ def exit_code(error: BaseException) -> int:
 
 
 def describe(
-    error: BaseException, made: Sequence[Payment] = (), facts: Mapping[str, Any] | None = None
+    error: BaseException,
+    made: Sequence[Payment] = (),
+    facts: Mapping[str, Any] | None = None,
+    *,
+    charged: Sequence[Charge] = (),
 ) -> Failure:
-    """`made` are the payments of this run: if there are none, nobody needs to wonder.
+    """`made` are the payments of this run, `charged` what came from a balance: if there are none,
+    nobody needs to wonder.
 
     `facts` are what its command knows beside them.
     """
@@ -105,7 +111,7 @@ def describe(
     kind = type(error).__name__
     notes = dict.fromkeys(getattr(error, "__notes__", ()))  # each once
     sentences = [str(error) or kind, *(note for note in notes if note not in str(error))]
-    if isinstance(error, errors.APIError) and not made:
+    if isinstance(error, errors.APIError) and not made and not charged:
         sentences.append("Nothing was paid")
     if isinstance(error, errors.APIError) and code == UNKNOWN:
         nonce = _payment_of(error).nonce
@@ -118,8 +124,11 @@ def describe(
     return Failure(kind, message, code, {**_facts(error), **(facts or {})}, trace, made)
 
 
-def interrupted(made: Sequence[Payment]) -> BaseException:
+def interrupted(made: Sequence[Payment], charged: Sequence[Charge] = ()) -> BaseException:
     """Ctrl-C while a payment is on its way leaves it open; else it is only Ctrl-C."""
+    for charge in charged:
+        if charge.state in _OPEN_STATES:
+            return stopped_while_charged(charge)
     for payment in made:
         if payment.state in _OPEN_STATES:
             return stopped_while_paying(payment)
@@ -138,6 +147,15 @@ def stopped_while_paying(payment: Payment) -> errors.PaymentUnknown:
         amount=payment.amount,
         nonce=payment.nonce,
         valid_before=payment.valid_before,
+    )
+
+
+def stopped_while_charged(charge: Charge) -> errors.PaymentUnknown:
+    return errors.PaymentUnknown(
+        f"stopped while {charge.what} was being bought from the balance: it may have been charged. "
+        "See `x402sms orders list`; the same again with the intent "
+        f"{charge.intent!r} looks for the order and never buys a second one",
+        intent=charge.intent,
     )
 
 

@@ -55,6 +55,13 @@ class Run:
 
         return wallet_from(self.environment)
 
+    @property
+    def has_wallet(self) -> bool:
+        """Whether one is named; else an API key may be."""
+        from x402sms.wallet import Wallet
+
+        return Wallet.is_in(self.environment)
+
     @cached_property
     def ledger(self) -> WatchedLedger:
         from x402sms.cli.watched import WatchedLedger
@@ -65,12 +72,11 @@ class Run:
     @cached_property
     def client(self) -> Client:
         from x402sms.client import Client
-        from x402sms.wallet import Wallet
 
         settings = self.settings
         # Without a wallet it finds an API key, or says what there could be.
         return Client(
-            self.wallet if Wallet.is_in(self.environment) else None,
+            self.wallet if self.has_wallet else None,
             network=settings.network,
             base_url=settings.base_url,
             limits=settings.limits,

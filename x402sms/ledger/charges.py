@@ -60,7 +60,11 @@ class Charges(Protocol):
         amount_atomic: int | None = None,
         now: int,
     ) -> bool:
-        """What became of it. False, and nothing written, where the order is another charge's."""
+        """What became of it. False, and nothing written, where the order is another charge's.
+
+        A charge that has an order keeps that. It is void only as it was read: not where it was
+        asked for anew since then (`charge.asked_at`, where that is not 0).
+        """
         ...
 
     def get(self, account: str, intent: str) -> Charge | None: ...
@@ -90,6 +94,8 @@ _END = """
     SET state = ?, order_id = coalesce(?, order_id), amount_atomic = coalesce(?, amount_atomic),
         updated_at = ?
     WHERE account = ? AND intent = ?
+        AND (state != 'settled' OR (? = 'settled' AND order_id IS ?))
+        AND (? != 'void' OR ? IN (0, asked_at))
 """
 _FOREVER = -1
 
@@ -108,14 +114,8 @@ class SQLiteCharges:
             now = _never_backwards(connection, now)
             earlier = _first(connection.execute(_FIND, (charge.account, charge.intent)))
             if earlier is not None and earlier.state is not PaymentState.VOID:
-                if earlier.what == charge.what:
-                    return earlier
-                raise IntentConflict(
-                    f"nothing bought: the intent {charge.intent!r} bought {earlier.what} already, "
-                    f"and {charge.what} is something else; give each purchase an intent of its own",
-                    intent=charge.intent,
-                    amount=to_usdc(earlier.amount_atomic),
-                )
+                refuse_other(earlier, charge)
+                return earlier
             for budget in budgets:
                 _check(connection, budget, charge, now)
             asked = replace(charge, asked_at=now, updated_at=now)
@@ -132,8 +132,9 @@ class SQLiteCharges:
         now: int,
     ) -> bool:
         with self._transaction("NORMAL") as connection:
-            changes = (state, order_id, amount_atomic, now, charge.account, charge.intent)
-            return connection.execute(_END, changes).rowcount == 1
+            changes = (state, order_id, amount_atomic, now)
+            only_if = (charge.account, charge.intent, state, order_id, state, charge.asked_at)
+            return connection.execute(_END, (*changes, *only_if)).rowcount == 1
 
     def get(self, account: str, intent: str) -> Charge | None:
         with self._transaction("NORMAL") as connection:
@@ -147,6 +148,17 @@ class SQLiteCharges:
     def charged_atomic(self, account: str, *, since: int = 0) -> int:
         with self._transaction("NORMAL") as connection:
             return number(connection, _SPENT, (account, since - 1))
+
+
+def refuse_other(earlier: Charge, charge: Charge) -> None:
+    """Raise IntentConflict where the intent of both was used for something else before."""
+    if earlier.what != charge.what:
+        raise IntentConflict(
+            f"nothing bought: the intent {charge.intent!r} bought {earlier.what} already, "
+            f"and {charge.what} is something else; give each purchase an intent of its own",
+            intent=charge.intent,
+            amount=to_usdc(earlier.amount_atomic),
+        )
 
 
 def _check(connection: sqlite3.Connection, budget: Budget, charge: Charge, now: int) -> None:

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import fields, replace
-from pathlib import Path
 
 from x402sms.errors import LedgerError
 from x402sms.ledger.base import Payment, refuse_reuse
-from x402sms.ledger.sqlite_file import (
-    MEMORY,
-    PRIVATE,
-    complaint_about,
-    connect,
-    make_private,
-    migrate,
-    number,
-    roll_back,
-    use_write_ahead_log,
-)
+from x402sms.ledger.charges import SQLiteCharges
+from x402sms.ledger.database import Database
+from x402sms.ledger.sqlite_file import LEDGER, number
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
 
@@ -72,20 +61,14 @@ _FOREVER = -1
 _NO_NONCE = ""
 
 
-class SQLiteLedger:
+class SQLiteLedger(Database):
     """See `Ledger`. One connection, short transactions, no lock held while anything is sent."""
 
+    schema = LEDGER
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        location = os.fspath(path)
-        # Absolute, so that a change of folder does not lead to another ledger.
-        self._path = location if location == MEMORY else os.path.abspath(location)
-        self._lock = threading.Lock()
-        self._process = os.getpid()
-        self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
-        self._closed = False
-        with self._transaction():
-            pass  # a ledger that cannot be used is told of at once, not at the first payment
+        self.charges = SQLiteCharges(self._transaction)
+        super().__init__(path)
 
     def reserve(self, attempt: Attempt, budgets: Sequence[Budget], *, now: int) -> None:
         # FULL: on disk before the signature leaves, power cut included.
@@ -192,19 +175,6 @@ class SQLiteLedger:
         with self._transaction() as connection:
             return _spent(connection, (network, payer, _NO_NONCE), since - 1)
 
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    def __enter__(self) -> SQLiteLedger:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _found(self, connection: sqlite3.Connection, key: tuple[str, str, str]) -> Payment:
         payment = _first(connection.execute(_FIND, key))
         if payment is None:
@@ -218,86 +188,12 @@ class SQLiteLedger:
         with self._transaction() as connection:
             return [_payment(row) for row in connection.execute(statement, parameters)]
 
-    @contextmanager
-    def _transaction(self, synchronous: str = "NORMAL") -> Iterator[sqlite3.Connection]:
-        """The one place where the driver's errors become ours."""
-        if self._process != os.getpid():
-            self._leave_parent_alone()
-        with self._lock:
-            try:
-                connection = self._open()
-                connection.execute(f"PRAGMA synchronous = {synchronous}")
-                connection.execute("BEGIN IMMEDIATE")
-            except (sqlite3.Error, OSError) as error:
-                raise self._failure(str(error)) from error
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except (sqlite3.Error, OSError) as error:
-                roll_back(connection)
-                raise self._failure(str(error)) from error
-            except BaseException:
-                roll_back(connection)
-                raise
-
-    def _open(self) -> sqlite3.Connection:
-        if self._closed:
-            raise self._failure("it was closed")
-        if self._connection is None:
-            if self._path != MEMORY:
-                make_private(Path(self._path))
-            self._connection = self._connect()
-            self._file = self._identity()
-        elif self._file != self._identity():
-            raise self._failure("its file was deleted or replaced while it was in use")
-        return self._connection
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = connect(self._path)
-        try:
-            if (complaint := complaint_about(connection)) is not None:
-                raise self._failure(complaint)
-            if self._path != MEMORY and os.stat(self._path).st_mode & 0o077:
-                # Again: the files beside a database are made with the mode that it has.
-                connection.close()
-                os.chmod(self._path, PRIVATE)
-                connection = connect(self._path)
-            migrate(connection)
-            use_write_ahead_log(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _identity(self) -> tuple[int, int] | None:
-        if self._path == MEMORY:
-            return None
-        try:
-            status = os.stat(self._path)
-        except FileNotFoundError:
-            return None
-        return status.st_dev, status.st_ino
-
-    def _leave_parent_alone(self) -> None:
-        """After a fork: the parent's connection is neither used nor closed, and its lock, which
-        another of its threads may hold, is not waited for."""
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        _PARENTS.append(self._connection)
-        self._connection = None
-        if self._path == MEMORY:
-            self._closed = True  # it was the parent's memory
-
     def _failure(self, why: str) -> LedgerError:
         return LedgerError(
             f"the ledger {self._path} cannot be used: {why}. Payments are written down before "
             "they are signed, so with this ledger nothing more is: free some space, set the "
             "permissions, upgrade x402sms, or name another file with X402SMS_LEDGER"
         )
-
-
-# Kept so that they are not collected: closing them here would drop the parent's locks.
-_PARENTS: list[sqlite3.Connection | None] = []
 
 
 def _promised_again(payment: Payment, earlier: Payment) -> Payment:

@@ -1,19 +1,31 @@
-"""The ledger's file: private, ours, of the schema that this code knows."""
+"""A file of ours: private, and of the schema that this code knows."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x78343032  # "x402": tells our files from other people's
 BUSY_SECONDS = 15
 MEMORY = ":memory:"
 PRIVATE = 0o600
 _MOMENT = 1 / 100  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a file is for people, how it is told from others, and the statements of each version."""
+
+    what: str
+    application_id: int
+    version: int
+    statements: Callable[[int], Iterable[str]]
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -33,32 +45,32 @@ def make_private(path: Path) -> None:
             raise IsADirectoryError(f"{path} is a directory") from None
 
 
-def complaint_about(connection: sqlite3.Connection) -> str | None:
-    """What keeps this file from being our ledger, found out without changing it."""
-    connection.execute("BEGIN")  # one moment: another process may be making the ledger right now
+def complaint_about(connection: sqlite3.Connection, schema: Schema) -> str | None:
+    """What keeps this file from being ours, found out without changing it."""
+    connection.execute("BEGIN")  # one moment: another process may be making the file right now
     tables = number(connection, "SELECT count(*) FROM sqlite_schema")
     owner = number(connection, "PRAGMA application_id")
     version = number(connection, "PRAGMA user_version")
     connection.execute("COMMIT")
-    if owner not in (0, APPLICATION_ID) or (owner == 0 and tables):
-        return "it is a database of another program, not a ledger of x402sms"
-    if version > SCHEMA_VERSION:
+    if owner not in (0, schema.application_id) or (owner == 0 and tables):
+        return f"it is a database of another program, not {schema.what} of x402sms"
+    if version > schema.version:
         return (
-            f"it was written by a newer x402sms (schema {version}, this one knows {SCHEMA_VERSION})"
+            f"it was written by a newer x402sms (schema {version}, this one knows {schema.version})"
         )
     return None
 
 
-def migrate(connection: sqlite3.Connection) -> None:
+def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
     """Bring the schema up to date. Whoever comes second finds it done."""
     connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
     connection.execute("BEGIN IMMEDIATE")
     version = number(connection, "PRAGMA user_version")
-    for upgrade in range(version + 1, SCHEMA_VERSION + 1):
-        for statement in _migration(upgrade):
+    for upgrade in range(version + 1, schema.version + 1):
+        for statement in schema.statements(upgrade):
             connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute(f"PRAGMA application_id = {schema.application_id}")
+    connection.execute(f"PRAGMA user_version = {schema.version}")
     connection.execute("COMMIT")
 
 
@@ -77,9 +89,21 @@ def use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 
 def _migration(version: int) -> list[str]:
+    return migration_in("x402sms.ledger", version)
+
+
+LEDGER = Schema(
+    "a ledger",
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    lambda version: _migration(version),  # noqa: PLW0108  whichever is in its place by then
+)
+
+
+def migration_in(package: str, version: int) -> list[str]:
     """The statements of a migration; `executescript` would commit the transaction around it."""
     name = f"sqlite_{version:04d}.sql"
-    text = (resources.files("x402sms.ledger") / "migrations" / name).read_text(encoding="utf-8")
+    text = (resources.files(package) / "migrations" / name).read_text(encoding="utf-8")
     statements, rest = [], ""
     for line in text.splitlines(keepends=True):
         rest += line

@@ -73,6 +73,13 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckMail:
+    """What webhooks told of an order so far. Result: tuple of Sms. Costs nothing."""
+
+    order_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
     """Result: Decimal USDC that this job's calls promised and that is not known to be void."""
 
@@ -102,7 +109,10 @@ class Bought:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A poll begins. The job gives up in `seconds`, and swaps a silent number in `swap_in`."""
+    """A poll, or a wait for a webhook, begins.
+
+    The job gives up in `seconds`, and swaps a silent number in `swap_in`.
+    """
 
     seconds: float
     swap_in: float | None = None
@@ -182,5 +192,5 @@ class Announce:
     event: Event
 
 
-Effect = Make | Buy | Recall | Now | UnixTime | Sleep | Spent | Announce
+Effect = Make | Buy | Recall | Now | UnixTime | Sleep | CheckMail | Spent | Announce
 Step = Generator[Effect, Any, Any]

@@ -78,6 +78,8 @@ class Job:
     refused_swaps: int = 0
     inbox: Inbox = field(default_factory=Inbox)
     moments: Moments = field(default_factory=Moments)
+    mail: bool = False  # webhooks tell of what comes
+    hints: int = 0  # events without text and code that were followed by a poll
     swap_at: float = 0
     polled_at: float = -math.inf
     no_replacement: bool = False

@@ -1,4 +1,8 @@
-"""Listening to a job's number: long polls until an SMS is there, and swaps where none comes."""
+"""Listening to a job's number: long polls until an SMS is there, and swaps where none comes.
+
+Where webhooks tell of what comes, those are looked at instead, which costs nothing; one short poll
+before a number is swapped or given up finds what a lost webhook did not tell.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,17 @@ from x402sms.errors import (
 )
 from x402sms.text import one_line
 from x402sms.virtualsms import calls
-from x402sms.virtualsms.effects import Announce, Effect, Make, Now, Paused, Sleep, Swapped, Waiting
+from x402sms.virtualsms.effects import (
+    Announce,
+    CheckMail,
+    Effect,
+    Make,
+    Now,
+    Paused,
+    Sleep,
+    Swapped,
+    Waiting,
+)
 from x402sms.virtualsms.ending import (
     DEFAULT_HOLD,
     LAST_CALL,
@@ -31,7 +45,7 @@ from x402sms.virtualsms.ending import (
 )
 from x402sms.virtualsms.inbox import digits_of, messages_of
 from x402sms.virtualsms.job import Job
-from x402sms.virtualsms.models import Order, OrderStatus, SmsResult
+from x402sms.virtualsms.models import Order, OrderStatus, Sms, SmsResult
 from x402sms.virtualsms.opening import hold_number
 from x402sms.virtualsms.patience import LONGEST_PAUSE, make, wait_out
 
@@ -39,12 +53,14 @@ LONGEST_POLL = calls.MAX_LONG_POLL_SECONDS
 SHORTEST_INTERVAL = 5  # seconds between two polls: the vendor asks not to poll faster
 LONGEST_INTERVAL = 60  # ... where the service answers at once and has nothing new
 SHORTEST_LISTEN = 30  # seconds for which another number is worth having
+MAIL_INTERVAL = 0.5  # seconds between two looks at what webhooks told
+LAST_POLL = 2  # seconds: the poll before a number is given up, where webhooks tell the rest
 MOST_FAILED_POLLS = 3  # in a row: each may have been paid for
 MOST_REFUSED_SWAPS = 3
 
 
 def listen(job: Job, until: float) -> Generator[Effect, Any, SmsResult | None]:
-    """Poll until there is an SMS. None: at `until`, or where this number is given up before.
+    """Wait until there is an SMS. None: at `until`, or where this number is given up before.
 
     Each poll is a paid call, so each is as long as it can be.
     """
@@ -53,6 +69,9 @@ def listen(job: Job, until: float) -> Generator[Effect, Any, SmsResult | None]:
         return as_result(order)  # it is there, and need not be paid for
     rhythm = _Rhythm()
     while True:
+        told = yield from _mail(job, until)
+        if told is not None:
+            return told
         now: float = yield Now()
         stop, moves_on = _stop_at(job, until)
         left = stop - now
@@ -68,13 +87,68 @@ def listen(job: Job, until: float) -> Generator[Effect, Any, SmsResult | None]:
             yield Sleep(min(early, left))
             continue
         yield Announce(Waiting(until - now, left if moves_on else None))
-        seconds = min(LONGEST_POLL, math.floor(left))
+        seconds = min(LAST_POLL if job.mail else LONGEST_POLL, math.floor(left))
         job.polled_at = now
         sms = yield from _poll(job, seconds, _last_moment(job, until), rhythm)
         if sms is not None:
             return sms
         if rhythm.over or standing(job.need_order()).how in (How.CANCELLED, How.EXPIRED):
             return None
+
+
+def _mail(job: Job, until: float) -> Generator[Effect, Any, SmsResult | None]:
+    """What webhooks tell. None: nothing, and it is time for a poll (see LAST_POLL)."""
+    order_id = job.need_order().order_id
+    told = False
+    while job.mail:
+        try:
+            mail: tuple[Sms, ...] = yield CheckMail(order_id)
+        except Exception as error:  # noqa: BLE001  whatever keeps it: the service knows as much
+            job.mail = False
+            warning = f"webhooks cannot be read, so it polls: {one_line(str(error))}"
+            job.warnings.append(warning)
+            yield Announce(Paused(0, warning))
+            return None
+        if (news := _of_mail(job, mail)) is not None:
+            return news
+        now: float = yield Now()
+        stop, moves_on = _stop_at(job, until)
+        left = stop - LAST_POLL - now
+        hints = sum(not sms.content and _code_in(sms) is None for sms in mail)
+        if left <= 0 or hints > job.hints:
+            job.hints = hints
+            return None
+        if not told:
+            told = True
+            yield Announce(Waiting(until - now, stop - now if moves_on else None))
+        yield Sleep(min(MAIL_INTERVAL, left))
+    return None
+
+
+def _of_mail(job: Job, mail: tuple[Sms, ...]) -> SmsResult | None:
+    """What was not told before, as an answer to a poll tells it.
+
+    Of an event with a code and no text `content` is empty; one with neither is only a hint.
+    """
+    received = SmsResult(status=OrderStatus.RECEIVED, messages=mail)
+    own = job.inbox.own(received).messages
+    texts = received.model_copy(update={"messages": tuple(sms for sms in own if sms.content)})
+    if texts.messages and has_news(job, texts):
+        from x402sms.virtualsms import codes  # noqa: PLC0415  40 ms of compiling, when needed
+
+        newest = codes.newest(job.inbox.latest) or job.inbox.latest[-1]
+        return texts.model_copy(update={"text": newest.content, "code": _code_in(newest)})
+    for code in (_code_in(sms) for sms in own if not sms.content):
+        bare = SmsResult(status=OrderStatus.RECEIVED, code=code)
+        if code is not None and has_news(job, bare):
+            return bare
+    return None
+
+
+def _code_in(sms: Sms) -> str | None:
+    """What the service took for the code, where its event said so."""
+    code = (sms.model_extra or {}).get("code")
+    return code if isinstance(code, str) and code else None
 
 
 @dataclass
@@ -94,7 +168,8 @@ def _poll(
 ) -> Generator[Effect, Any, SmsResult | None]:
     """One long-poll. Raises what failed for good, or too often."""
     order = job.need_order()
-    rhythm.shortest = rhythm.pause = SHORTEST_INTERVAL
+    rhythm.pause = SHORTEST_INTERVAL
+    rhythm.shortest = 1 if job.mail else SHORTEST_INTERVAL  # polls are short there
     asked: float = yield Now()
     try:
         # The same poll has the same payment, so that what was refused is not paid for twice.

@@ -1,0 +1,134 @@
+"""A private SQLite file that threads, processes and forks share: what ledger and events have."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar, Self
+
+from x402sms.errors import X402SMSError
+from x402sms.ledger.sqlite_file import (
+    MEMORY,
+    PRIVATE,
+    Schema,
+    complaint_about,
+    connect,
+    make_private,
+    migrate,
+    roll_back,
+    use_write_ahead_log,
+)
+
+
+class Database:
+    """One connection and short transactions. `failure` makes the error of whoever derives."""
+
+    schema: ClassVar[Schema]
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        location = os.fspath(path)
+        # Absolute, so that a change of folder does not lead to another file.
+        self._path = location if location == MEMORY else os.path.abspath(location)
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self._closed = False
+        with self._transaction():
+            pass  # one that cannot be used is told of at once, not when it is needed
+
+    def _failure(self, why: str) -> X402SMSError:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(
+        self, synchronous: str = "NORMAL", *, begin: str = "BEGIN IMMEDIATE"
+    ) -> Iterator[sqlite3.Connection]:
+        """The one place where the driver's errors become ours."""
+        if self._process != os.getpid():
+            self._leave_parent_alone()
+        with self._lock:
+            try:
+                connection = self._open()
+                connection.execute(f"PRAGMA synchronous = {synchronous}")
+                connection.execute(begin)
+            except (sqlite3.Error, OSError) as error:
+                raise self._failure(str(error)) from error
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except (sqlite3.Error, OSError) as error:
+                roll_back(connection)
+                raise self._failure(str(error)) from error
+            except BaseException:
+                roll_back(connection)
+                raise
+
+    def _open(self) -> sqlite3.Connection:
+        if self._closed:
+            raise self._failure("it was closed")
+        if self._connection is None:
+            if self._path != MEMORY:
+                make_private(Path(self._path))
+            self._connection = self._connect()
+            self._file = self._identity()
+        elif self._file != self._identity():
+            raise self._failure("its file was deleted or replaced while it was in use")
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = connect(self._path)
+        try:
+            if (complaint := complaint_about(connection, self.schema)) is not None:
+                raise self._failure(complaint)
+            if self._path != MEMORY and os.stat(self._path).st_mode & 0o077:
+                # Again: the files beside a database are made with the mode that it has.
+                connection.close()
+                os.chmod(self._path, PRIVATE)
+                connection = connect(self._path)
+            migrate(connection, self.schema)
+            use_write_ahead_log(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _identity(self) -> tuple[int, int] | None:
+        if self._path == MEMORY:
+            return None
+        try:
+            status = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _leave_parent_alone(self) -> None:
+        """After a fork: the parent's connection is neither used nor closed, and its lock, which
+        another of its threads may hold, is not waited for."""
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        _PARENTS.append(self._connection)
+        self._connection = None
+        if self._path == MEMORY:
+            self._closed = True  # it was the parent's memory
+
+
+# Kept so that they are not collected: closing them here would drop the parent's locks.
+_PARENTS: list[sqlite3.Connection | None] = []
