@@ -20,14 +20,19 @@ LAYERS = [
     {"errors", "money", "text", "driver", "steady", "clock", "_version"},
     {"protocol", "virtualsms", "pooling", "pacing"},
     {"limits"},
-    {"wallet", "ledger", "chain"},
+    {"wallet", "ledger", "chain", "api_keys"},
     {"paying", "purchase", "reconcile", "recovery", "export", "config", "webhooks"},
     {"transport"},
-    {"exchange", "resources"},
+    {"exchange", "resources", "bearer", "account_books", "topping_up"},
+    {"ordering"},
+    {"looking"},
+    {"charging"},
     {"base_client"},
-    {"ordering", "verifying"},
+    {"verifying"},
     {"client"},
-    {"cli", "mcp_server", "pytest_plugin"},
+    {"testing"},
+    {"mcp_server", "pytest_plugin"},
+    {"cli"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -43,9 +48,10 @@ ONLY = {
 DRIVEN_BY = {"transport", "reconcile", "client", "verifying", "cli"}
 # purchase reads a request, exchange and base_client make the client's.
 HTTPX = {"transport", "client", "exchange", "base_client", "ordering", "purchase"}
-HTTPX |= {"steady", "pooling", "pacing"}  # wrapped around what sends
+HTTPX |= {"account_books", "charging"}
+HTTPX |= {"steady", "pooling", "pacing", "bearer"}  # wrapped around what sends
 WEB3 = {"chain", "reconcile", "sandbox"}
-FREE = {"sandbox", "cli", "mcp_server", "pytest_plugin"}
+FREE = {"sandbox", "cli", "mcp_server", "testing", "pytest_plugin"}
 NOT_PURE = {"httpx", "time", "random", "secrets", "os", "socket", "threading", "asyncio", "anyio"}
 
 
