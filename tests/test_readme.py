@@ -105,39 +105,3 @@ def test_every_make_target_that_is_named_exists(target: str) -> None:
         ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert named.returncode == 0, named.stderr
-
-
-@pytest.mark.usefixtures("env")
-def test_the_example_that_receives_a_code() -> None:
-    run = subprocess.run(
-        [sys.executable, str(ROOT / "examples/receive_code.py"), "telegram"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert run.returncode == 0, run.stderr
-    assert re.search(r"^code: \d{6}$", run.stdout, re.MULTILINE)
-
-
-def test_the_example_for_any_api(
-    base_chain: LocalChain, official_server: OfficialServer, tmp_path: Path
-) -> None:
-    base_chain.usdc.mint(Wallet.from_key(KEY).address, 10_000)
-    before = base_chain.usdc.balance(official_server.pay_to)
-    run = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "examples/any_x402_api.py"),
-            f"{official_server.url}/paid/weather",
-        ],
-        env=os.environ | {"X402SMS_PRIVATE_KEY": KEY},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert run.returncode == 0, run.stderr
-    assert "paid 0.010000 USDC" in run.stdout
-    assert base_chain.usdc.balance(official_server.pay_to) == before + 10_000

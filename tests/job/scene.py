@@ -8,23 +8,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import anyio
 import httpx
 
 from tests.buyer import Colour
 from x402sms import AsyncClient, Client, SpendLimits, Wallet
-from x402sms.ledger import Payment
+from x402sms.account_books import IDEMPOTENCY_KEY
+from x402sms.ledger import Charge, Payment
 from x402sms.money import parse_usdc, to_usdc
 from x402sms.sandbox import Fault, InProcessSandbox, SandboxConfig, asgi_sandbox
 from x402sms.sandbox.endpoints import endpoint_of
+from x402sms.testing import VirtualClock
 from x402sms.virtualsms.effects import Event
 from x402sms.virtualsms.job import Code
 
 T = TypeVar("T")
 E = TypeVar("E")
 Change = Callable[[httpx.Response], httpx.Response]
+Road = Literal["x402", "rest"]
+ROADS: tuple[Road, ...] = get_args(Road)
 
 COOLDOWN = 120
 BUY, POLL = "POST /orders", "GET /orders/{order_id}/sms"
@@ -36,17 +40,21 @@ SERVICES, COUNTRIES = "GET /services", "GET /countries"
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request on the wire; `status` is None where no answer came."""
+    """A request on the wire; `status` is None where no answer came, `purchase` its name in REST."""
 
     route: str
     paid: bool
     status: int | None = None
     at: float = 0
+    purchase: str | None = None
 
 
 @dataclass(frozen=True)
 class Moment:
-    """On the wire, where a test comes in between; or, of `SLEEP`, as the job pauses."""
+    """On the wire, where a test comes in between; or, of `SLEEP`, as the job pauses.
+
+    With an API key every request counts as paid.
+    """
 
     route: str
     when: str = "before"  # the request arrives, or "after" its answer is there
@@ -56,29 +64,26 @@ class Moment:
 SLEEP = Moment("sleep")
 
 
-class Clock:
-    """The sandbox's own: a pause moves it."""
+class Clock(VirtualClock):
+    """The sandbox's own: a pause moves it, and is a moment of the scene."""
 
     def __init__(self, scene: Scene) -> None:
+        super().__init__(scene.sandbox)
         self._scene = scene
         self.slept: list[float] = []
 
-    def now(self) -> float:
-        return self._scene.sandbox.now()
-
     def time(self) -> float:
-        return self._scene.sandbox.now() + self._scene.skew
+        return super().time() + self._scene.skew
 
     def sleep(self, seconds: float) -> None:
         self._scene.strike(SLEEP)
         self.slept.append(seconds)
-        self._scene.sandbox.advance(seconds)
+        super().sleep(seconds)
 
     async def sleep_async(self, seconds: float) -> None:
         self._scene.strike(SLEEP)
-        await asyncio.sleep(0)
+        await super().sleep_async(seconds)
         self.slept.append(seconds)
-        self._scene.sandbox.advance(seconds)
 
 
 class _Wire(httpx.BaseTransport, httpx.AsyncBaseTransport):
@@ -90,13 +95,13 @@ class _Wire(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         route, paid = self._scene.asked(request)
-        self._hurry(request)
+        name = self._prepare(request)
         self._scene.strike(Moment(route, "before", paid))
         response: httpx.Response | None = None
         try:
             response = self._inner.handle_request(request)
         finally:
-            self._scene.noted(route, paid, response)
+            self._scene.noted(route, paid, response, name)
         self._scene.strike(Moment(route, "after", paid))
         if (change := self._scene.changes.get((route, paid))) is not None:
             response.read()
@@ -105,14 +110,14 @@ class _Wire(httpx.BaseTransport, httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         route, paid = self._scene.asked(request)
-        self._hurry(request)
+        name = self._prepare(request)
         await self._scene.strike_async(Moment(route, "before", paid))
         await asyncio.sleep(0)
         response: httpx.Response | None = None
         try:
             response = await self._inner.handle_async_request(request)
         finally:
-            self._scene.noted(route, paid, response)
+            self._scene.noted(route, paid, response, name)
         await self._scene.strike_async(Moment(route, "after", paid))
         await asyncio.sleep(0)
         if (change := self._scene.changes.get((route, paid))) is not None:
@@ -120,9 +125,14 @@ class _Wire(httpx.BaseTransport, httpx.AsyncBaseTransport):
             response = change(response)
         return response
 
-    def _hurry(self, request: httpx.Request) -> None:
+    def _prepare(self, request: httpx.Request) -> str | None:
+        """What becomes of it on the way; returns the name of the purchase that it makes."""
+        name: str | None = request.headers.get(IDEMPOTENCY_KEY)
+        if name is not None and not self._scene.honours:
+            del request.headers[IDEMPOTENCY_KEY]
         if self._scene.hurried and "timeout" in request.url.params:
             request.url = request.url.copy_set_param("timeout", "0")
+        return name
 
 
 @dataclass
@@ -157,6 +167,8 @@ class Scene:
     ledger: str = ":memory:"
     hurried: bool = False  # the service answers each poll at once
     skew: float = 0  # seconds by which our clock is ahead of the service's
+    road: Road = "x402"
+    honours: bool = True  # in REST: the service knows a purchase by its Idempotency-Key
     client: Any = None
     runner: Any = None
     wire: list[Exchange] = field(default_factory=list)
@@ -177,8 +189,11 @@ class Scene:
         """A new client: a new process, as far as anyone can tell."""
         sync = self.colour == "sync"
         inner = self.sandbox.sync_transport if sync else self.sandbox.transport
+        payer: dict[str, Any] = {"wallet": self.wallet, "network": "base-sepolia"}
+        if self.road == "rest":
+            payer = {"api_key": self.sandbox.api_key}
         settings: dict[str, Any] = {
-            "network": "base-sepolia",
+            **payer,
             "base_url": self.sandbox.url,
             "ledger": self.ledger,
             "limits": SpendLimits(per_day=None),
@@ -187,17 +202,19 @@ class Scene:
             "clock": self.clock,
             **self.settings,
         }
-        self.client = (Client if sync else AsyncClient)(self.wallet, **settings)
+        self.client = (Client if sync else AsyncClient)(**settings)
 
-    def beside(self) -> Scene:
-        """Another process on the same ledger and the same service."""
+    def beside(self, *, ledger: str | None = None) -> Scene:
+        """Another process on the same ledger, or on one of its own, and the same service."""
         return Scene(
             self.colour,
             self.sandbox,
             self.stack,
-            ledger=self.ledger,
+            ledger=self.ledger if ledger is None else ledger,
             runner=self.runner,
             settings=self.settings,
+            road=self.road,
+            honours=self.honours,
         )
 
     def leave(self) -> None:
@@ -246,11 +263,14 @@ class Scene:
     def asked(self, request: httpx.Request) -> tuple[str, bool]:
         prefix = self.sandbox.state.config.api_prefix
         route = endpoint_of(request.method, request.url.path, prefix) or "?"
-        return route, "PAYMENT-SIGNATURE" in request.headers
+        pays = {"PAYMENT-SIGNATURE", "Authorization"}
+        return route, any(name in request.headers for name in pays)
 
-    def noted(self, route: str, paid: bool, response: httpx.Response | None) -> None:
+    def noted(
+        self, route: str, paid: bool, response: httpx.Response | None, name: str | None = None
+    ) -> None:
         status = None if response is None else response.status_code
-        self.wire.append(Exchange(route, paid, status, self.sandbox.now()))
+        self.wire.append(Exchange(route, paid, status, self.sandbox.now(), name))
 
     def paid(self, route: str) -> int:
         """How many payments for it were settled."""
@@ -327,13 +347,28 @@ class Scene:
     # --- what is left
 
     @property
+    def payer(self) -> str:
+        """Who pays, as the sandbox knows it."""
+        return self.wallet.address if self.road == "x402" else self.sandbox.account
+
+    @property
     def orders(self) -> list[str]:
         """The status of each order, oldest first."""
-        return [status for _, status in self.sandbox.orders_of(self.wallet.address)]
+        return [status for _, status in self.sandbox.orders_of(self.payer)]
 
     @property
     def order_ids(self) -> list[str]:
-        return [order_id for order_id, _ in self.sandbox.orders_of(self.wallet.address)]
+        return [order_id for order_id, _ in self.sandbox.orders_of(self.payer)]
+
+    @property
+    def charges(self) -> list[Charge]:
+        """The ledger's, of what was bought with the API key, oldest first."""
+        charges: list[Charge] = self.client.ledger.charges.list()
+        return charges[::-1]
+
+    def charge_of(self, intent: str) -> Charge:
+        [charge] = [charge for charge in self.charges if charge.intent == intent]
+        return charge
 
     @property
     def rows(self) -> list[Payment]:
@@ -347,7 +382,7 @@ class Scene:
     @property
     def books(self) -> tuple[Decimal, Decimal]:
         """Paid and refunded, by the sandbox's books."""
-        paid, refunded = self.sandbox.books(self.wallet.address)
+        paid, refunded = self.sandbox.books(self.payer)
         return to_usdc(paid), to_usdc(refunded)
 
 
@@ -369,6 +404,8 @@ def staged(
     client: Mapping[str, Any] | None = None,
     skew: float = 0,
     hurried: bool = False,
+    road: Road = "x402",
+    honours: bool = True,
     **config: Any,
 ) -> Iterator[Scene]:
     """A scene. `config` is the sandbox's: virtual time and a cooldown of 120 s unless given."""
@@ -386,6 +423,8 @@ def staged(
             settings=dict(client or {}),
             skew=skew,
             hurried=hurried,
+            road=road,
+            honours=honours,
         )
         if only is not None:
             scene.only(only)
