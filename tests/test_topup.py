@@ -190,6 +190,24 @@ def test_what_stays_lost_is_fetched_by_its_intent(colour: Colour, tmp_path: Path
         assert load_key(at.sandbox.url) == ApiKey(brought.api_key)
 
 
+def test_the_same_intent_again_is_the_same_top_up(colour: Colour, tmp_path: Path) -> None:
+    with scene(colour, tmp_path) as at:
+        first = at.sms.topup(5, intent="november")
+        again = at.sms.topup(5, intent="november")
+        december = at.sms.topup(5, intent="december")
+
+        assert (again.api_key, again.balance, again.kept_in) == (
+            first.api_key,
+            first.balance,
+            first.kept_in,
+        )
+        assert (december.api_key, december.balance) == (first.api_key, 10)
+        assert at.paid == 10 * USD
+        # It added to the first one's account: under its intent it does so again.
+        assert at.sms.topup(5, intent="december").balance == 10
+        assert at.paid == 10 * USD
+
+
 def test_an_intent_is_of_one_amount(tmp_path: Path) -> None:
     with scene("sync", tmp_path) as at:
         at.sms.topup(5, intent="november", store=False)

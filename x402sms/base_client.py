@@ -295,12 +295,23 @@ class BaseClient:
         api_key: str | ApiKey | None,
         new_account: bool,  # noqa: FBT001  both colours pass their own on
         metadata: Mapping[str, str] | None,
+        intent: str | None,
     ) -> TopUpRequest:
-        self.wallet  # noqa: B018  raises ConfigError: a top-up is paid from one
+        """May block: a ledger and a store of keys are asked."""
+        payer = checksum_address(self.wallet.address)  # ConfigError: a top-up is paid from one
+        onto_new = ask(self.settings, amount, None, metadata)
         key = self.api_key if api_key is None else as_key(api_key)
-        if key is None and not new_account:
+        if new_account:
+            return onto_new
+        if key is None and intent is not None:
+            # The one that brought the key which is stored by now: it is that one again.
+            nonce = "0x" + intent_nonce(self.settings.network, payer, intent).hex()
+            earlier, request = self.payment(nonce), self.build_request(onto_new.call)
+            if earlier is not None and earlier.fingerprint == purchase_of(request).fingerprint:
+                return onto_new
+        if key is None:
             key = _key_around(self.settings.rest_url)
-        return ask(self.settings, amount, None if new_account else key, metadata)
+        return ask(self.settings, amount, key, metadata)
 
     def build_request(
         self,

@@ -208,7 +208,7 @@ class Client(BaseClient):
         Raises PaymentError (your limits hold: the default is 1 USDC a call), ValueError,
         ConfigError without a wallet, Unauthorized for a key that is not known.
         """
-        asked = self._topup(amount, api_key, new_account, metadata)
+        asked = self._topup(amount, api_key, new_account, metadata, intent)
         deposit = self.call(asked.call, intent=intent, max_price=asked.amount)
         return keep(self.settings, asked, deposit, store=store)
 
@@ -386,7 +386,8 @@ class AsyncClient(BaseClient):
         store: bool = True,
     ) -> TopUp:
         """`Client.topup`, to be awaited."""
-        asked = self._topup(amount, api_key, new_account, metadata)
+        prepare = partial(self._topup, amount, api_key, new_account, metadata, intent)
+        asked = await in_thread(_do, prepare)
         deposit = await self.call(asked.call, intent=intent, max_price=asked.amount)
         return await in_thread(_do, partial(keep, self.settings, asked, deposit, store=store))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +25,8 @@ from x402sms.ledger.sqlite_file import (
 )
 
 
-class Database:
-    """One connection and short transactions. `failure` makes the error of whoever derives."""
+class Database(ABC):
+    """One connection and short transactions."""
 
     schema: ClassVar[Schema]
 
@@ -41,8 +42,10 @@ class Database:
         with self._transaction():
             pass  # one that cannot be used is told of at once, not when it is needed
 
+    @abstractmethod
     def _failure(self, why: str) -> X402SMSError:
-        raise NotImplementedError
+        """The error of whoever derives: what is kept there, and what to do."""
+        ...
 
     def close(self) -> None:
         with self._lock:
