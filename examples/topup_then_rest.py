@@ -17,8 +17,8 @@ from x402sms import Client, X402SMSError
 
 def main(amount: str, name: str, service: str) -> int:
     with Client() as paying:
-        # A new account for each name. Without `new_account` a key that is stored is added to.
-        brought = paying.topup(amount, intent=f"topup {name}", new_account=True)
+        # Onto the account whose key is stored, if there is one; `new_account=True` makes another.
+        brought = paying.topup(amount, intent=f"topup {name}")
     print(f"paid {brought.amount} USDC; the account has {brought.balance} USDC")
     print(f"the key is kept in {brought.kept_in}")
     if brought.warning:

@@ -10,12 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.parts.fixtures import LocalChain
 from tests.parts.official_server import OfficialServer
 from x402sms import Client, Wallet
+from x402sms.pytest_plugin import VirtualSMS
 from x402sms.sandbox import RunningSandbox, SandboxConfig, running_sandbox
 
 ROOT = Path(__file__).parent.parent
@@ -61,7 +63,7 @@ def printed(program: str, **names: object) -> str:
 @pytest.mark.usefixtures("env")
 def test_the_ten_lines_of_python() -> None:
     assert re.search(
-        r"enter \+\d+\n\d{6} for 0\.\d+ USDC\n$", printed(block("python", "import Client"))
+        r"enter \+\d+\n\d{6} for 0\.\d+ USDC\n$", printed(block("python", "sms.meter()"))
     )
 
 
@@ -71,6 +73,23 @@ def test_the_line_with_an_intent_buys_once_however_often_it_is_run(sandbox: Runn
         for _ in range(3):
             printed(block("python", "signup-test-7"), sms=sms)
     assert [payment["method"] for payment in sandbox.payments()] == ["POST"]
+
+
+@pytest.mark.usefixtures("env")
+def test_the_lines_from_a_wallet_to_a_key_pay_once_however_often_they_are_run(
+    sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("X402SMS_MAX_PER_CALL", "5")
+    for _ in range(2):
+        shown = printed(block("python", "paying.topup"))
+        assert re.fullmatch(r"\+\d+\n\d{6}\n", shown)
+    assert [payment["amount_atomic"] for payment in sandbox.payments()] == ["5000000"]
+
+
+def test_the_lines_of_a_test(virtualsms: VirtualSMS, sms: Client) -> None:
+    program: dict[str, Any] = {}
+    exec(block("python", "virtualsms.sms_arrives"), program)  # noqa: S102  the README's own code
+    program["test_our_site_sends_a_code"](virtualsms, sms)
 
 
 def test_the_lines_for_any_other_api(
