@@ -47,7 +47,7 @@ def sandbox() -> Iterator[RunningSandbox]:
         yield running
 
 
-def a_full_run(sms: Any, sandbox: RunningSandbox) -> list[str]:
+def a_full_run(sms: Any, sandbox: RunningSandbox, secret: Any) -> list[str]:
     """Buy, receive, fail in several ways. All that a user could print or store of it."""
 
     def deliver(event: Any) -> None:
@@ -68,8 +68,7 @@ def a_full_run(sms: Any, sandbox: RunningSandbox) -> list[str]:
     for failure in failures:
         whole = traceback.TracebackException.from_exception(failure, capture_locals=True)
         shown += [repr(failure), str(vars(failure)), "".join(whole.format())]
-    wallet = sms.wallet
-    shown += [repr(sms), str(vars(sms._target)), repr(wallet), str(wallet), f"{wallet!s:>60}"]
+    shown += [repr(sms), str(vars(sms._target)), repr(secret), str(secret), f"{secret!s:>60}"]
     shown += [repr(sms.payments.list()), repr(sms.last_receipt), repr(sms.settings)]
     return shown
 
@@ -88,7 +87,7 @@ def test_the_key_is_in_nothing_that_a_full_run_leaves(
     with facade(
         colour, network="base-sepolia", base_url=sandbox.url, ledger=str(tmp_path / "ledger.db")
     ) as sms:
-        shown = a_full_run(sms, sandbox)
+        shown = a_full_run(sms, sandbox, sms.wallet)
         files = [path.read_bytes() for path in tmp_path.iterdir() if path.is_file()]
     files += [path.read_bytes() for path in tmp_path.iterdir() if path.is_file()]
     out, err = capfd.readouterr()
@@ -100,6 +99,30 @@ def test_the_key_is_in_nothing_that_a_full_run_leaves(
         for content in files:
             assert form.encode() not in content
             assert bytes.fromhex(KEY) not in content
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_an_api_key_is_in_nothing_that_a_full_run_leaves(
+    colour: Colour,
+    sandbox: RunningSandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    every_log: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Sent with every request, and nowhere else."""
+    key = sandbox.api_key
+    monkeypatch.setenv("X402SMS_API_KEY", key)
+    with facade(colour, base_url=sandbox.url, ledger=str(tmp_path / "ledger.db")) as sms:
+        shown = a_full_run(sms, sandbox, sms.api_key)
+        shown += [repr(sms.books), repr(sms.ledger.charges.list()), repr(sms._http)]
+        files = [path.read_bytes() for path in tmp_path.iterdir() if path.is_file()]
+    files += [path.read_bytes() for path in tmp_path.iterdir() if path.is_file()]
+    out, err = capfd.readouterr()
+    logged = [record.getMessage() + str(vars(record)) for record in every_log.records]
+    assert len(logged) > 50
+    assert all(key not in text for text in (*shown, *logged, out, err))
+    assert all(key.encode() not in content for content in files)
 
 
 @pytest.mark.parametrize("key", [KEY[:-1], KEY + "00", "0x" + "00" * 32, "ff" * 32, KEY[:-1] + "g"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,7 +12,7 @@ import httpx
 
 from x402sms.api_keys import ApiKey
 from x402sms.clock import Clock
-from x402sms.errors import SpendLimitExceeded
+from x402sms.errors import LedgerError, SpendLimitExceeded
 from x402sms.ledger import Charge, Ledger
 from x402sms.limits import MOST_ATOMIC, Amount, SpendLimits
 from x402sms.money import parse_usdc, to_usdc, usdc
@@ -20,8 +21,11 @@ from x402sms.protocol.types import PaymentState, Receipt
 from x402sms.purchase import purchase_of
 from x402sms.virtualsms.effects import Earlier
 
+logger = logging.getLogger("x402sms")
+
 IDEMPOTENCY_KEY = "Idempotency-Key"
 NETWORK = "account"  # of receipts: nothing was signed, a balance was charged
+MOST_CHARGED = MOST_ATOMIC // 10**6  # that many are added up in 64 bits
 
 
 @dataclass(frozen=True)
@@ -44,20 +48,28 @@ class AccountBooks:
     def ask(self, charge: Charge) -> Charge | None:
         return self.ledger.charges.ask(charge, self.limits.budgets, now=self.now)
 
-    def void(self, charge: Charge) -> None:
-        self.ledger.charges.end(charge, PaymentState.VOID, now=self.now)
+    def void(self, charge: Charge) -> bool:
+        """False where it was settled, or asked for anew, since `charge` was read."""
+        return self.ledger.charges.end(charge, PaymentState.VOID, now=self.now)
 
     def settle(self, charge: Charge, price: Decimal | None, order_id: str | None) -> bool:
-        """False where the order is known to be another purchase's. `price` is in USDC."""
-        amount = None if price is None else parse_usdc(price)
-        return self.ledger.charges.end(
-            charge, PaymentState.SETTLED, order_id=order_id, amount_atomic=amount, now=self.now
-        )
+        """False where the order is known to be another purchase's. `price` is in USDC.
 
-    def taken(self) -> set[str]:
-        """The orders that are known to be of a purchase."""
-        charges = self.ledger.charges.list()
-        return {each.order_id for each in charges if each.order_id is not None}
+        A note that must not cost the order: without it the charge stays in doubt, and counts.
+        """
+        amount = None if price is None else charged_atomic(price)
+        settled = PaymentState.SETTLED
+        try:
+            return self.ledger.charges.end(
+                charge, settled, order_id=order_id, amount_atomic=amount, now=self.now
+            )
+        except LedgerError:
+            logger.exception("the ledger does not know that %s was bought", charge.what)
+            return True
+
+    def charges(self) -> list[Charge]:
+        """All that were ever asked for, newest first."""
+        return self.ledger.charges.list()
 
     def earlier(self, intent: str, purchase: str) -> Earlier | None:
         """What the ledger has under an intent, and whether it is that purchase."""
@@ -66,24 +78,32 @@ class AccountBooks:
             return None
         return Earlier(charge.order_id, str(charge.state), fits=charge.what == purchase)
 
-    def tell(self, charge: Charge, price: Decimal | None, reason: str | None = None) -> None:
-        """Of a purchase: its receipt, for whoever counts."""
-        self.paid(
-            Receipt(
-                intent=charge.intent,
-                amount=to_usdc(charge.amount_atomic) if price is None else price,
-                network=NETWORK,
-                payer=charge.account,
-                pay_to=httpx.URL(charge.url).host,
-                nonce=idempotency_key(charge.intent),
-                valid_before=0,
-                transaction=None,
-                state=PaymentState.SETTLED,
-                method="POST",
-                url=charge.url,
-                reason=reason,
-            )
+    def tell(
+        self,
+        charge: Charge,
+        price: Decimal | None,
+        reason: str | None = None,
+        state: PaymentState = PaymentState.SETTLED,
+    ) -> None:
+        """Of a purchase: its receipt, for whoever counts. Their faults must not cost the order."""
+        receipt = Receipt(
+            intent=charge.intent,
+            amount=to_usdc(charge.amount_atomic) if price is None else price,
+            network=NETWORK,
+            payer=charge.account,
+            pay_to=httpx.URL(charge.url).host,
+            nonce=idempotency_key(charge.intent),
+            valid_before=0,
+            transaction=None,
+            state=state,
+            method="POST",
+            url=charge.url,
+            reason=reason,
         )
+        try:
+            self.paid(receipt)
+        except Exception:
+            logger.exception("on_payment failed; the purchase itself is recorded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +120,7 @@ class Ceiling:
         return cls("max_amount", own) if own <= any_call else cls("per_call", any_call)
 
     def check(self, price: Decimal, intent: str) -> None:
-        if parse_usdc(price) > self.atomic:
+        if price > to_usdc(self.atomic):
             raise SpendLimitExceeded(
                 f"nothing bought: {usdc(price)} USDC is over the limit {self.limit} of "
                 f"{usdc(to_usdc(self.atomic))}",
@@ -109,6 +129,12 @@ class Ceiling:
                 intent=intent,
                 amount=price,
             )
+
+
+def charged_atomic(price: Decimal) -> int:
+    """Of a price as the service writes it: finer than atomic is rounded up, and it is bounded."""
+    over, under = price.as_integer_ratio()
+    return min(-(-over * 10**6 // under), MOST_CHARGED)
 
 
 def idempotency_key(intent: str) -> str:

@@ -101,7 +101,7 @@ class BaseClient:
         *,
         network: str | Network | None,
         base_url: str | None,
-        api_key: str | ApiKey | None,
+        api_key: ApiKey | None,
         limits: SpendLimits | None,
         ledger: Ledger | str | os.PathLike[str] | None,
         rpc_url: str | None,
@@ -119,9 +119,7 @@ class BaseClient:
             ledger=os.fspath(ledger) if isinstance(ledger, str | os.PathLike) else None,
             rpc_url=rpc_url,
         )
-        given = None if api_key is None else as_key(api_key)
-        del api_key
-        self._wallet, self.api_key = _credentials(wallet, given, settings.rest_url)
+        self._wallet, self.api_key = _credentials(wallet, api_key, settings.rest_url)
         if self._wallet is None:
             settings = replace(settings, base_url=settings.rest_url)
         self.settings: Settings = settings

@@ -45,7 +45,8 @@ class BearerTransport(httpx.BaseTransport):
         request.read()
         try:
             return self._inner.handle_request(self._bearer.outgoing(request))
-        except httpx.TransportError as error:
+        except BaseException as error:
+            _forget_what_was_sent(request, error)
             if _has_no_effect(request, error):
                 raise
             raise _unanswered(request, error) from error
@@ -65,7 +66,8 @@ class AsyncBearerTransport(httpx.AsyncBaseTransport):
         await request.aread()
         try:
             response = await self._inner.handle_async_request(self._bearer.outgoing(request))
-        except httpx.TransportError as error:
+        except BaseException as error:
+            _forget_what_was_sent(request, error)
             if _has_no_effect(request, error):
                 raise
             raise _unanswered(request, error) from error
@@ -81,11 +83,25 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
-def _has_no_effect(request: httpx.Request, error: httpx.TransportError) -> bool:
-    return request.method == "GET" or isinstance(error, NEVER_SENT)
+def _forget_what_was_sent(request: httpx.Request, error: BaseException) -> None:
+    """The key is in the frames of what sent it, and in the request that an error may name.
+
+    Of causes too, but not of contexts: those may be the caller's own.
+    """
+    failed: BaseException | None = error
+    while failed is not None:
+        failed.__traceback__ = None
+        if isinstance(failed, httpx.RequestError):
+            failed.request = request
+        failed = failed.__cause__
 
 
-def _unanswered(request: httpx.Request, error: httpx.TransportError) -> PaymentUnknown:
+def _has_no_effect(request: httpx.Request, error: BaseException) -> bool:
+    lost = isinstance(error, httpx.TransportError) and not isinstance(error, NEVER_SENT)
+    return request.method == "GET" or not lost
+
+
+def _unanswered(request: httpx.Request, error: BaseException) -> PaymentUnknown:
     return PaymentUnknown(
         f"no answer to {request.method} {request.url.path} ({type(error).__name__}): it may have "
         "been carried out, and charged to the account's balance",

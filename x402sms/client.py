@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack, assert_never
 
 import httpx
 
-from x402sms.api_keys import ApiKey
+from x402sms.api_keys import ApiKey, as_key
 from x402sms.base_client import BaseClient, Mailbox
 from x402sms.bearer import AsyncBearerTransport, BearerTransport
 from x402sms.clock import Clock
@@ -101,6 +101,7 @@ class Client(BaseClient):
         webhooks: Mailbox | str | os.PathLike[str] | None = None,
         clock: Clock | None = None,
     ) -> None:
+        api_key = None if api_key is None else as_key(api_key)  # no local of ours shows it
         super().__init__(
             wallet,
             network=network,
@@ -253,7 +254,7 @@ class Client(BaseClient):
                 try:
                     response.read()
                     break
-                except httpx.TransportError as error:
+                except httpx.RequestError as error:  # cut off, or not in the coding it names
                     if receipt_of(response) is None or not tries_left:
                         raise cut_short(response, error) from error
                 finally:
@@ -296,6 +297,7 @@ class AsyncClient(BaseClient):
         webhooks: Mailbox | str | os.PathLike[str] | None = None,
         clock: Clock | None = None,
     ) -> None:
+        api_key = None if api_key is None else as_key(api_key)  # no local of ours shows it
         super().__init__(
             wallet,
             network=network,
@@ -432,7 +434,7 @@ class AsyncClient(BaseClient):
                 try:
                     await response.aread()
                     break
-                except httpx.TransportError as error:
+                except httpx.RequestError as error:  # cut off, or not in the coding it names
                     if receipt_of(response) is None or not tries_left:
                         raise cut_short(response, error) from error
                 finally:

@@ -82,7 +82,7 @@ def _asks_to_be_paid(response: httpx.Response) -> bool:
     )
 
 
-def cut_short(response: httpx.Response, error: httpx.TransportError) -> UnreadableResponse:
+def cut_short(response: httpx.Response, error: httpx.RequestError) -> UnreadableResponse:
     """The error for an answer whose body was lost on the way."""
     receipt = receipt_of(response)
     paid = ""

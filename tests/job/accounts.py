@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from tests.job.scene import Result, Scene
+from x402sms.looking import ARRIVED_BY_NOW
 from x402sms.money import to_usdc
 from x402sms.protocol.types import PaymentState
 
+NO_STOCK = 503
 OPEN = (PaymentState.UNKNOWN, PaymentState.REFUSED, PaymentState.RESERVED)
 
 
@@ -24,6 +26,8 @@ class Books:
 
 def audited(scene: Scene) -> Books:
     """The ledger's rows beside the sandbox's payments, by nonce: what reconciling would find."""
+    if scene.road == "rest":
+        return _audited_account(scene)
     settled = {payment["nonce"]: payment for payment in scene.sandbox.payments()}
     assert len(settled) == len(scene.sandbox.payments()), "a nonce settled twice"
     rows = {row.nonce: row for row in scene.rows}
@@ -49,6 +53,42 @@ def audited(scene: Scene) -> Books:
     paid, refunded = scene.books
     assert known <= paid <= promised, "what is paid is not within what was promised"
     return Books(paid, refunded, idle)
+
+
+def _audited_account(scene: Scene) -> Books:
+    """The ledger's charges beside the entries of the account, by order."""
+    account = scene.sandbox.state.accounts.of_id(scene.sandbox.account)
+    assert account is not None
+    entries = [entry for entry in account.entries if entry.kind == "purchase"]
+    bought = {entry.order_id: to_usdc(entry.amount_atomic) for entry in entries}
+    assert len(bought) == len(entries), "an order was charged twice"
+    settled = {
+        each.order_id: to_usdc(each.amount_atomic)
+        for each in scene.charges
+        if each.state is PaymentState.SETTLED
+    }
+    assert settled.items() <= bought.items(), "charged by the ledger, and not by the account"
+    unknown = [each for each in scene.charges if each.state is PaymentState.UNKNOWN]
+    unmatched = sum((bought[order_id] for order_id in bought.keys() - settled.keys()), Decimal(0))
+    assert len(bought) <= len(settled) + len(unknown), "charged for what nobody asked for"
+    _asked_for_once(scene)
+    paid, refunded = scene.books
+    assert paid == sum(bought.values())
+    idle = sum((to_usdc(each.amount_atomic) for each in unknown), Decimal(0)) - unmatched
+    return Books(paid, refunded, idle)
+
+
+def _asked_for_once(scene: Scene) -> None:
+    """What was sent and may have been carried out was not sent again, under the same name, while
+    that may still have been so."""
+    doubtful: dict[str, float] = {}
+    for sent in scene.wire:
+        if sent.purchase is None:
+            continue
+        at = doubtful.get(sent.purchase)
+        assert at is None or sent.at - at >= ARRIVED_BY_NOW, f"{sent}: again"
+        if sent.status is None or not (400 <= sent.status < 500 or sent.status == NO_STOCK):
+            doubtful[sent.purchase] = sent.at
 
 
 def adds_up(scene: Scene, result: Result) -> Books:

@@ -291,6 +291,12 @@ def _buy(
     before: Decimal = yield Spent()
     try:
         order = yield from _bought(buying, presented=presented, until=until)
+    except NoCodeReceived as error:
+        if error.order_id is not None and error.cancelled is False:
+            # Charged above its ceiling, and to be given back when the service allows it.
+            dear = Order(order_id=error.order_id, status=OrderStatus.WAITING, price=error.cost)
+            yield from hold_number(job, dear, fresh=False)
+        raise
     except (GeneratorExit, X402SMSError):
         raise
     except BaseException as error:
@@ -384,7 +390,7 @@ def _find_again(job: Job, buying: Buy, error: BaseException) -> Generator[Effect
 def _perhaps_paid(buying: Buy) -> str:
     return (
         f"a number may have been paid for under the intent {buying.intent!r}: the same job with "
-        "that intent finds it, and so does `x402sms recover`"
+        "that intent finds it; paid from a wallet, so does `x402sms recover`"
     )
 
 

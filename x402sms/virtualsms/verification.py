@@ -287,6 +287,9 @@ def close_after(job: Job, error: BaseException) -> Generator[Effect, Any, None]:
         raise
     if end is not None:
         error.add_note(told(end))
+        if isinstance(error, NoCodeReceived) and error.order_id == end.order.order_id:
+            error.cancelled, error.refunded = CANCELLED[end.how], job.refunded
+            error.cost = yield from cost(job)
     elif job.is_rental:
         error.add_note(kept(order))
 
