@@ -11,6 +11,7 @@ import pytest
 from x402sms import AsyncClient, Client, Wallet
 from x402sms.errors import RateLimited
 from x402sms.sandbox import InProcessSandbox, SandboxConfig, asgi_sandbox
+from x402sms.testing import VirtualClock
 from x402sms.virtualsms.effects import Paused
 
 LIMIT = 60
@@ -18,26 +19,14 @@ CALLS = 100
 JOBS = 40
 
 
-class SandboxTime:
-    """The sandbox's clock; whoever sleeps moves it on to the moment that is waited for."""
-
-    def __init__(self, sandbox: InProcessSandbox) -> None:
-        self._sandbox = sandbox
-
-    def now(self) -> float:
-        return self._sandbox.now()
-
-    def time(self) -> float:
-        return self._sandbox.now()
-
-    def sleep(self, seconds: float) -> None:
-        self._sandbox.advance(seconds)
+class SandboxTime(VirtualClock):
+    """Many sleep at once: whoever sleeps moves it on to the moment that is waited for."""
 
     async def sleep_async(self, seconds: float) -> None:
         until = self.now() + seconds
         await anyio.lowlevel.checkpoint()
         if self.now() < until:
-            self._sandbox.advance(until - self.now())
+            self.sleep(until - self.now())
 
 
 @pytest.fixture

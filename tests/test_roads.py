@@ -30,6 +30,7 @@ from x402sms.errors import (
     X402SMSError,
 )
 from x402sms.sandbox import InProcessSandbox, SandboxConfig, asgi_sandbox
+from x402sms.testing import VirtualClock
 from x402sms.virtualsms.effects import Bought, Cancelled, Confirmed, Received
 
 Road = Literal["x402", "rest"]
@@ -57,24 +58,6 @@ class Scene:
         return order
 
 
-class _Clock:
-    """The sandbox's own: a pause moves it."""
-
-    def __init__(self, sandbox: InProcessSandbox) -> None:
-        self._sandbox = sandbox
-
-    def now(self) -> float:
-        return self._sandbox.now()
-
-    time = now
-
-    def sleep(self, seconds: float) -> None:
-        self._sandbox.advance(seconds)
-
-    async def sleep_async(self, seconds: float) -> None:
-        self._sandbox.advance(seconds)
-
-
 @contextmanager
 def scene(road: Road, colour: Colour, **config: Any) -> Iterator[Scene]:
     with asgi_sandbox(SandboxConfig(virtual_time=True, **config)) as sandbox:
@@ -90,7 +73,7 @@ def scene(road: Road, colour: Colour, **config: Any) -> Iterator[Scene]:
             ledger=":memory:",
             limits=SpendLimits(per_call="5"),
             transport=transport,
-            clock=_Clock(sandbox),
+            clock=VirtualClock(sandbox),
             **given,
         ) as sms:
             yield Scene(sms, sandbox, payer)
