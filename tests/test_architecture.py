@@ -21,6 +21,7 @@ LAYERS = [
     {"protocol", "virtualsms", "pooling", "pacing"},
     {"limits"},
     {"wallet", "ledger", "chain", "api_keys"},
+    {"quoted"},
     {"paying", "purchase", "reconcile", "recovery", "export", "config", "webhooks"},
     {"transport"},
     {"exchange", "resources", "bearer", "account_books", "topping_up"},

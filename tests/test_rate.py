@@ -53,7 +53,9 @@ def settings(sandbox: InProcessSandbox, **more: Any) -> dict[str, Any]:
 def test_a_client_keeps_to_sixty_requests_a_minute(strict: InProcessSandbox) -> None:
     began = strict.now()
     with Client(
-        **settings(strict, transport=strict.sync_transport, requests_per_minute=LIMIT)
+        **settings(
+            strict, transport=strict.sync_transport, prepay="never", requests_per_minute=LIMIT
+        )
     ) as sms:
         for _ in range(CALLS):
             sms.countries.list()

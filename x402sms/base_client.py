@@ -107,6 +107,7 @@ class BaseClient:
         rpc_url: str | None,
         on_payment: Callable[[Receipt], None] | None,
         requests_per_minute: int | Literal["auto"] | None,
+        prepay: Literal["auto", "never", "always"],
         webhooks: Mailbox | str | os.PathLike[str] | None,
         clock: Clock | None,
     ) -> None:
@@ -139,6 +140,7 @@ class BaseClient:
         self.pace = (
             None if requests_per_minute is None else Pace(requests_per_minute, clock=self.clock)
         )
+        self.prepay = prepay
         self._meters: list[Meter] = []
         self.books: AccountBooks | None = self._books()
 

@@ -77,9 +77,11 @@ class Client(BaseClient):
     user's own ledger. `transport` is the httpx transport to send through; `on_payment` gets every
     Receipt. At most `requests_per_minute` HTTP requests are sent, a call that is one too many
     waits: "auto" is the service's own limit, 60, and none for a host on this machine; None is none.
-    A paid call is two requests. `webhooks` is where the events that the service sends are kept (an
-    EventStore, or its path): a job then waits for those, and polls less. `clock` is what is waited
-    by, for tests. Safe to share between threads.
+    A paid call is two requests, or one where `prepay` lets it pay by what the route cost last:
+    "auto" what only reads and costs at most 0.01 USDC, "always" whatever was paid for before, the
+    same order too, "never" nothing (see `X402Transport`). `webhooks` is where the events that the
+    service sends are kept (an EventStore, or its path): a job then waits for those, and polls less.
+    `clock` is what is waited by, for tests. Safe to share between threads.
 
     Raises ConfigError and LedgerError.
     """
@@ -98,6 +100,7 @@ class Client(BaseClient):
         transport: httpx.BaseTransport | None = None,
         on_payment: Callable[[Receipt], None] | None = None,
         requests_per_minute: int | Literal["auto"] | None = "auto",
+        prepay: Literal["auto", "never", "always"] = "auto",
         webhooks: Mailbox | str | os.PathLike[str] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -112,6 +115,7 @@ class Client(BaseClient):
             rpc_url=rpc_url,
             on_payment=on_payment,
             requests_per_minute=requests_per_minute,
+            prepay=prepay,
             webhooks=webhooks,
             clock=clock,
         )
@@ -230,6 +234,7 @@ class Client(BaseClient):
             rpc_url=self.settings.rpc_url,
             transport=paced,
             on_payment=self._paid,
+            prepay=self.prepay,
         )
 
     def _perform(self, max_price: Amount | None, effect: Effect) -> object:
@@ -294,6 +299,7 @@ class AsyncClient(BaseClient):
         transport: httpx.AsyncBaseTransport | None = None,
         on_payment: Callable[[Receipt], None] | None = None,
         requests_per_minute: int | Literal["auto"] | None = "auto",
+        prepay: Literal["auto", "never", "always"] = "auto",
         webhooks: Mailbox | str | os.PathLike[str] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -308,6 +314,7 @@ class AsyncClient(BaseClient):
             rpc_url=rpc_url,
             on_payment=on_payment,
             requests_per_minute=requests_per_minute,
+            prepay=prepay,
             webhooks=webhooks,
             clock=clock,
         )
@@ -410,6 +417,7 @@ class AsyncClient(BaseClient):
             rpc_url=self.settings.rpc_url,
             transport=paced,
             on_payment=self._paid,
+            prepay=self.prepay,
         )
 
     async def _perform(self, max_price: Amount | None, effect: Effect) -> object:

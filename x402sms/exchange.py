@@ -49,7 +49,14 @@ def request_for(
         content=body,
         headers=None if body is None else {"Content-Type": "application/json"},
         timeout=timeout,
-        extensions={"x402": {"intent": intent, "purchase": purchase, "max_amount": max_price}},
+        extensions={
+            "x402": {
+                "intent": intent,
+                "purchase": purchase,
+                "max_amount": max_price,
+                "route": None if call.buys else str(http.base_url) + call.route,
+            }
+        },
     )
 
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar, assert_never
+from typing import Generic, Literal, Protocol, TypeVar, assert_never
 
 from x402sms.errors import ConfigError, LedgerError
 from x402sms.ledger import Ledger, Payment, open_ledger
@@ -16,8 +16,12 @@ from x402sms.protocol.effects import (
     CheckChain,
     Now,
     Payer,
+    Prepay,
+    Quote,
     Recall,
     Record,
+    Remember,
+    Remembered,
     Reserve,
     Settle,
     Sign,
@@ -26,6 +30,7 @@ from x402sms.protocol.effects import (
 from x402sms.protocol.keccak import checksum_address
 from x402sms.protocol.networks import Network, get_network
 from x402sms.protocol.types import OnChain, OnChainUnread, Receipt
+from x402sms.quoted import RememberedQuotes
 from x402sms.text import one_line
 from x402sms.wallet import Signer, sign
 
@@ -35,7 +40,7 @@ logger = logging.getLogger("x402sms")
 RETRY_PAUSES = (0.5, 1.0, 2.0)
 
 TransportT = TypeVar("TransportT")
-Local = Now | Recall | Reserve | Sign | CheckChain | Record | Settle
+Local = Now | Recall | Remembered | Remember | Reserve | Sign | CheckChain | Record | Settle
 
 
 class ChainReader(Protocol):
@@ -62,6 +67,11 @@ class Paying(Generic[TransportT]):
     Unix seconds. After an unclear end (no answer, a 5xx, a 402 that answers a payment) the same
     payment is presented again after each of `retry_pauses` (seconds), never another one.
 
+    `prepay`: "always" pays with the first request wherever the same request was paid for before, as
+    it was then; "auto" only what reads (GET) and costs at most 0.01 USDC. If the price has moved,
+    the answer is a 402 and the new one is signed under the same nonce: one settlement at most,
+    within your ceilings. `Receipt.prepaid` says whether it held, `risked` what was offered.
+
     Per request: `extensions={"x402": {"intent": "invoice-7", "max_amount": "0.05"}}`. The answer
     to a paid call carries its `Receipt` in `response.extensions["x402"]`.
 
@@ -82,6 +92,7 @@ class Paying(Generic[TransportT]):
         max_clock_skew: int | None = 120,
         retry_pauses: Sequence[float] | None = None,
         clock: Callable[[], float] = time.time,
+        prepay: Prepay | Literal["never", "auto", "always"] = Prepay.NEVER,
     ) -> None:
         limits = SpendLimits() if limits is None else limits
         self._wallet = wallet
@@ -91,6 +102,7 @@ class Paying(Generic[TransportT]):
             limits,
             max_clock_skew,
             tuple(RETRY_PAUSES if retry_pauses is None else retry_pauses),
+            _prepay(prepay),
         )
         self._rpc_url = None if rpc_url is None else _http_url(rpc_url)
         self._chain = chain
@@ -102,6 +114,7 @@ class Paying(Generic[TransportT]):
         self._clock = clock
         self._owns_ledger = ledger is None
         self._ledger = open_ledger() if ledger is None else ledger
+        self.quotes = RememberedQuotes(self._ledger)
 
     def make_transport(self) -> TransportT:
         raise NotImplementedError
@@ -110,7 +123,7 @@ class Paying(Generic[TransportT]):
         match effect:
             case Now():
                 return int(self._clock())
-            case Recall():
+            case Recall() | Remembered() | Remember():
                 return self._recall(effect)
             case Reserve():
                 self._ledger.reserve(effect.attempt, self._budgets, now=int(self._clock()))
@@ -132,7 +145,17 @@ class Paying(Generic[TransportT]):
                 self._chain = Chain(str(self._rpc_url), self._payer.network)
             return self._chain
 
-    def _recall(self, effect: Recall) -> Stored | None:
+    def _recall(self, effect: Recall | Remembered | Remember) -> Stored | Quote | None:
+        match effect:
+            case Remembered():
+                return self.quotes.get(effect.route)
+            case Remember():
+                self.quotes.put(effect.route, effect.quote, now=int(self._clock()))
+                return None
+            case Recall():
+                return self._stored(effect)
+
+    def _stored(self, effect: Recall) -> Stored | None:
         payment = self._payment(effect.nonce)
         if payment is None or payment.fingerprint == NOT_KNOWN:
             return None  # of a rebuilt row nothing can be presented again
@@ -190,6 +213,13 @@ class Paying(Generic[TransportT]):
             self._chain.close()
         if self._owns_ledger:
             self._ledger.close()
+
+
+def _prepay(given: str) -> Prepay:
+    try:
+        return Prepay(given)
+    except ValueError:
+        raise ConfigError(f'prepay is "never", "auto" or "always", not {given!r}') from None
 
 
 def _http_url(rpc_url: str) -> str:

@@ -15,6 +15,7 @@ from x402sms.protocol.effects import Purchase
 
 EXTENSION = "x402"
 LONGEST_INTENT = 200
+_OPTIONS = frozenset({"intent", "max_amount", "purchase", "route"})
 SETTLING_SECONDS = 30  # a resource server settles last, after the work that was asked for
 
 
@@ -23,9 +24,11 @@ def purchase_of(request: httpx.Request) -> Purchase:
 
     What it buys is its method, origin, path, query and body; or method, origin, path and what the
     option "purchase" says, where another query or body may stand in for the first ("a number for
-    telegram", whichever country has one).
+    telegram", whichever country has one). Its route is all of the request, or what the option
+    "route" says: calls of one price ("/orders/:id/sms").
     """
     options = _options(request)
+    route = options.get("route")
     intent_given = "intent" in options
     intent = options.setdefault("intent", secrets.token_hex(16))
     # httpx hands the extensions on to a redirect, and they stay on a request that is sent twice:
@@ -35,34 +38,35 @@ def purchase_of(request: httpx.Request) -> Purchase:
     origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
     target = url.raw_path.decode("ascii")
     path = origin + target.partition("?")[0]
-    if "purchase" in options:
-        parts = (request.method, path, "purchase", options["purchase"])
-    else:
-        content = hashlib.sha256(request.content).hexdigest()
-        parts = (request.method, origin, target, content)
+    whole = (request.method, origin, target, hashlib.sha256(request.content).hexdigest())
+    said = options.get("purchase")
+    parts = whole if said is None else (request.method, path, "purchase", said)
     read_timeout = request.extensions.get("timeout", {}).get("read")
     max_amount = options.get("max_amount")
     return Purchase(
         intent=intent,
         method=request.method,
         url=path,
-        fingerprint=hashlib.sha256("\n".join(parts).encode()).hexdigest(),
+        fingerprint=_hashed(*parts),
         private=url.scheme == "https" or is_loopback(url.host),
         takes_seconds=0 if read_timeout is None else int(read_timeout) + SETTLING_SECONDS,
         max_amount_atomic=None if max_amount is None else _max_amount(max_amount),
         intent_given=intent_given,
+        route=f"{request.method} {origin} {route}" if route else _hashed(*whole),
     )
+
+
+def _hashed(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _options(request: httpx.Request) -> dict[str, Any]:
     given = request.extensions.get(EXTENSION, {})
-    if not isinstance(given, dict) or not given.keys() <= {"intent", "max_amount", "purchase"}:
-        raise ConfigError(
-            'extensions={"x402": {...}} takes "intent", "purchase" and "max_amount", and nothing '
-            "else"
-        )
+    if not isinstance(given, dict) or not given.keys() <= _OPTIONS:
+        names = ", ".join(f'"{name}"' for name in sorted(_OPTIONS))
+        raise ConfigError(f'extensions={{"x402": {{...}}}} takes {names}, and nothing else')
     options = dict(given)
-    for name in ("intent", "purchase"):
+    for name in ("intent", "purchase", "route"):
         if options.get(name) is None:
             options.pop(name, None)
         elif not _is_printable(options[name]):

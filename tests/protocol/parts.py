@@ -21,10 +21,14 @@ from x402sms.protocol.effects import (
     Effect,
     Now,
     Payer,
+    Prepay,
     Purchase,
+    Quote,
     ReadBody,
     Recall,
     Record,
+    Remember,
+    Remembered,
     Reserve,
     Send,
     Settle,
@@ -203,6 +207,7 @@ class Driver:
     results: list[object] = field(default_factory=list)
     last: Said = Said(0)
     settleable_until: int = 0
+    quote: Quote | None = None  # what the route was last paid by
 
     def perform(self, effect: Effect) -> object:
         failure = self.failing_at.get(len(self.effects)) or self.failures.pop(type(effect), None)
@@ -227,8 +232,16 @@ class Driver:
                 return self.now
             case Sign():
                 return self.signer(effect.authorization)
+            case Remembered() | Remember():
+                return self._remember(effect)
             case _:
                 return self._ledger(effect)
+
+    def _remember(self, effect: Remembered | Remember) -> Quote | None:
+        if isinstance(effect, Remember):
+            self.quote = effect.quote
+            return None
+        return self.quote
 
     def _outside(self, effect: Send | ReadBody | Sleep) -> object:
         match effect:
@@ -320,8 +333,10 @@ def payer(
     network: Network = BASE,
     max_clock_skew: int | None = 120,
     pauses: tuple[float, ...] = (),
+    prepay: Prepay = Prepay.NEVER,
 ) -> Payer:
-    return Payer(WALLET.address, network, limits or SpendLimits(), max_clock_skew, pauses)
+    limits = limits or SpendLimits()
+    return Payer(WALLET.address, network, limits, max_clock_skew, pauses, prepay)
 
 
 def purchase(**changes: Any) -> Purchase:
@@ -419,6 +434,7 @@ def play(
     recalled: Stored | None = None,
     chain: Iterable[OnChain | None] = (None,),
     failing_at: dict[int, BaseException] | None = None,
+    quote: Quote | None = None,
 ) -> Played:
     """Run the flow against these answers, whatever it ends in."""
     driver = Driver(
@@ -428,6 +444,7 @@ def play(
         stored=recalled,
         chain=list(chain),
         failing_at=failing_at or {},
+        quote=quote,
     )
     if buying is None:
         buying = purchase(intent_given=recalled is not None)

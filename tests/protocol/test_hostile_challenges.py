@@ -46,9 +46,9 @@ from x402sms.money import UINT256_MAX
 from x402sms.protocol.body import MAX_BYTES
 from x402sms.protocol.effects import Reserve, Send, Sign
 from x402sms.protocol.eip3009 import Authorization
-from x402sms.protocol.flow import challenge_body
 from x402sms.protocol.keccak import ZERO_ADDRESS, keccak256
 from x402sms.protocol.networks import BASE, BASE_SEPOLIA
+from x402sms.protocol.quote import challenge_body
 from x402sms.protocol.selection import select
 from x402sms.protocol.types import Offer
 from x402sms.protocol.wire import Headers, parse_challenge

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from x402sms.ledger import Charge, Charges, Ledger, Payment
+from x402sms.ledger import Charge, Charges, Ledger, Payment, Quotes
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
 
@@ -72,6 +72,10 @@ class WatchedLedger:
     @property
     def charges(self) -> WatchedCharges:
         return self._charges
+
+    @property
+    def quotes(self) -> Quotes:
+        return self._ledger.quotes
 
     @property
     def made(self) -> list[Payment]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from x402sms.errors import ConfigError
 from x402sms.ledger.base import Ledger, Payment
 from x402sms.ledger.charges import Charge, Charges
+from x402sms.ledger.quotes import Quotes
 from x402sms.ledger.sqlite import SQLiteLedger
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Charges",
     "Ledger",
     "Payment",
+    "Quotes",
     "SQLiteLedger",
     "default_ledger_path",
     "open_ledger",

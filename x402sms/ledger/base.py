@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from x402sms.errors import AlreadyPaid, IntentConflict, PaymentError
 from x402sms.ledger.charges import Charges
+from x402sms.ledger.quotes import Quotes
 from x402sms.limits import Budget
 from x402sms.money import format_usdc, to_usdc
 from x402sms.protocol.eip3009 import Authorization
@@ -151,11 +152,15 @@ class Ledger(Protocol):
     """Every method raises LedgerError when the store fails; then nothing may be signed.
 
     Safe to call from several threads. Calls may block for as long as a commit takes. `charges` is
-    what was bought with an API key, where nothing is signed.
+    what was bought with an API key, where nothing is signed; `quotes` what routes were last paid
+    by.
     """
 
     @property
     def charges(self) -> Charges: ...
+
+    @property
+    def quotes(self) -> Quotes: ...
 
     def reserve(self, attempt: Attempt, budgets: Sequence[Budget], *, now: int) -> None:
         """Store the attempt durably and count it against the budgets, in one transaction.

@@ -11,6 +11,7 @@ from x402sms.errors import LedgerError
 from x402sms.ledger.base import Payment, refuse_reuse
 from x402sms.ledger.charges import SQLiteCharges
 from x402sms.ledger.database import Database
+from x402sms.ledger.quotes import SQLiteQuotes
 from x402sms.ledger.sqlite_file import LEDGER, number
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
@@ -68,6 +69,7 @@ class SQLiteLedger(Database):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.charges = SQLiteCharges(self._transaction)
+        self.quotes = SQLiteQuotes(self._transaction)
         super().__init__(path)
 
     def reserve(self, attempt: Attempt, budgets: Sequence[Budget], *, now: int) -> None:

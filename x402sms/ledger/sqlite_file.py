@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 APPLICATION_ID = 0x78343032  # "x402": tells our files from other people's
 BUSY_SECONDS = 15
 MEMORY = ":memory:"

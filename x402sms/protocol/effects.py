@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from x402sms.protocol.eip3009 import Authorization
@@ -16,6 +17,17 @@ from x402sms.protocol.types import (
     Receipt,
 )
 from x402sms.protocol.wire import Headers
+
+
+class Prepay(StrEnum):
+    """Whether a call pays with its first request, by the last offer of its route.
+
+    AUTO: what only reads, and costs at most a cent. ALWAYS: whatever was paid for before.
+    """
+
+    NEVER = "never"
+    AUTO = "auto"
+    ALWAYS = "always"
 
 
 class Limits(Protocol):
@@ -40,6 +52,7 @@ class Payer:
     limits: Limits
     max_clock_skew: int | None
     pauses: tuple[float, ...] = ()
+    prepay: Prepay = Prepay.NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +61,8 @@ class Purchase:
 
     `url` is without its query; `fingerprint` covers all of the request; `private` is False for
     plain http to another machine; `takes_seconds` is how long the request itself may take.
-    `intent_given` is False for an intent made up just now, which no ledger can know.
+    `intent_given` is False for an intent made up just now, which no ledger can know. `route` names
+    all that has one price: method, origin, path, and what else sets it.
     """
 
     intent: str
@@ -59,12 +73,25 @@ class Purchase:
     takes_seconds: int
     max_amount_atomic: int | None = None
     intent_given: bool = False
+    route: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
     headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A challenge as it came: to be parsed, checked and paid as if it came now.
+
+    `headers` are those that a challenge is read from, `body` is decoded; both are bounded.
+    """
+
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    url: str  # without the query
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +112,21 @@ class Recall:
     """Look the nonce up in the ledger. Result: Stored, or None."""
 
     nonce: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The quote of a route that was last paid. Result: Quote, or None."""
+
+    route: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Keep what a route was paid by; None: forget it. Result: None."""
+
+    route: str
+    quote: Quote | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,4 +195,17 @@ class Settle:
     found: OnChainSettled
 
 
-Effect = Recall | Send | ReadBody | Now | Sleep | Reserve | Sign | Record | CheckChain | Settle
+Effect = (
+    Recall
+    | Remembered
+    | Remember
+    | Send
+    | ReadBody
+    | Now
+    | Sleep
+    | Reserve
+    | Sign
+    | Record
+    | CheckChain
+    | Settle
+)

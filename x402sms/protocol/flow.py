@@ -5,6 +5,7 @@ in: so this flow sees a time-out on the paid request and writes it down. Sync an
 their drivers only.
 
     the intent is known and open: present the same payment again
+    the route was paid before: pay ahead, as it was (`Prepay`); a 402 says what it costs now
     Send(no payment) ─ not a 402, or no challenge in it → pass through
       └ 402 → ReadBody → parse → select → check the limits → Reserve → Sign → Send(payment)
           unclear end: the same again, a bounded number of times → CheckChain ┘
@@ -21,14 +22,13 @@ from typing import Any, assert_never
 
 from x402sms.errors import (
     AlreadyPaid,
-    ChallengeError,
     ClockSkew,
     LedgerError,
     PaymentError,
 )
 from x402sms.money import to_usdc
+from x402sms.protocol.ahead import Latest, attempt_ahead
 from x402sms.protocol.attempt import make_attempt
-from x402sms.protocol.body import decode
 from x402sms.protocol.effects import (
     Answer,
     CheckChain,
@@ -36,10 +36,12 @@ from x402sms.protocol.effects import (
     NeverSent,
     Now,
     Payer,
+    Prepay,
     Purchase,
-    ReadBody,
+    Quote,
     Recall,
     Record,
+    Remember,
     Reserve,
     Send,
     Settle,
@@ -48,6 +50,7 @@ from x402sms.protocol.effects import (
     Stored,
 )
 from x402sms.protocol.eip3009 import intent_nonce
+from x402sms.protocol.quote import PAYMENT_REQUIRED, parse_quote, read_quote
 from x402sms.protocol.types import (
     Attempt,
     OnChain,
@@ -61,7 +64,6 @@ from x402sms.protocol.types import (
     Receipt,
 )
 from x402sms.protocol.verdict import (
-    PAYMENT_REQUIRED,
     UNEXPLAINED,
     Next,
     Verdict,
@@ -73,7 +75,7 @@ from x402sms.protocol.verdict import (
     unknown_error,
     void_error,
 )
-from x402sms.protocol.wire import Headers, encode_payment, parse_challenge
+from x402sms.protocol.wire import encode_payment
 
 # Facilitators refuse what expires within about 6 s.
 LAST_SECONDS = 8
@@ -105,14 +107,53 @@ def _pay(payer: Payer, purchase: Purchase) -> Flow:
         receipt = yield from _resume(payer, purchase, earlier)
         if receipt is not None:
             return receipt
+    else:
+        receipt = yield from _pay_ahead(payer, purchase)
+        if receipt is not None:
+            return receipt
     answer: Answer = yield Send(None)
-    challenge = yield from _challenge(answer)
+    quote = yield from read_quote(answer, purchase.url)
+    challenge = None if quote is None else parse_quote(quote)
     if challenge is None:
         return None
     now: int = yield Now()
     attempt = make_attempt(payer, purchase, challenge, answer, now)
     yield Reserve(attempt)
-    return (yield from _present(payer, purchase, attempt, sent_before=earlier is not None))
+    receipt = yield from _present(payer, purchase, attempt, sent_before=earlier is not None)
+    yield from _remember(payer, purchase, receipt, quote)
+    return receipt
+
+
+def _pay_ahead(payer: Payer, purchase: Purchase) -> Flow:
+    """Pay with the first request, as `ahead.py` has it. None: ask first."""
+    attempt = yield from attempt_ahead(payer, purchase)
+    if attempt is None:
+        return None
+    latest = Latest()
+    try:
+        receipt = yield from _present(payer, purchase, attempt, sent_before=False, ahead=latest)
+    except PaymentError:
+        yield Remember(purchase.route, None)  # the next call asks first
+        raise
+    if latest.missed:
+        risked = to_usdc(attempt.authorization.amount_atomic)
+        receipt = replace(receipt, prepaid=False, risked=risked)
+    else:
+        receipt = replace(receipt, prepaid=True)
+    if receipt.state is not PaymentState.SETTLED or (latest.missed and not latest.moved):
+        # It is free now; or the server takes its offers only as answers.
+        yield Remember(purchase.route, None)
+    elif latest.missed:
+        yield Remember(purchase.route, latest.quote)
+    return receipt
+
+
+def _remember(
+    payer: Payer, purchase: Purchase, receipt: Receipt, quote: Quote | None
+) -> Generator[Effect, Any, None]:
+    """Only what was paid: an offer that nobody took is no price."""
+    if payer.prepay is not Prepay.NEVER and receipt.state is PaymentState.SETTLED:
+        yield Remember(purchase.route, quote)
 
 
 def _recall(payer: Payer, purchase: Purchase) -> Generator[Effect, Any, Stored | None]:
@@ -157,7 +198,14 @@ def _ask_again(payer: Payer, attempt: Attempt, receipt: Receipt) -> Paid:
     raise not_delivered_error(attempt, receipt)
 
 
-def _present(payer: Payer, purchase: Purchase, attempt: Attempt, *, sent_before: bool) -> Paid:
+def _present(
+    payer: Payer,
+    purchase: Purchase,
+    attempt: Attempt,
+    *,
+    sent_before: bool,
+    ahead: Latest | None = None,
+) -> Paid:
     """Sign, and send until the end is clear. Whatever interrupts it leaves a row that says so."""
     try:
         payment = yield from _sign(attempt)
@@ -170,7 +218,9 @@ def _present(payer: Payer, purchase: Purchase, attempt: Attempt, *, sent_before:
         raise
     try:
         return (
-            yield from _presentations(payer, purchase, attempt, payment, sent_before=sent_before)
+            yield from _presentations(
+                payer, purchase, attempt, payment, sent_before=sent_before, ahead=ahead
+            )
         )
     except (GeneratorExit, PaymentError, NeverSent):
         raise
@@ -187,6 +237,7 @@ def _presentations(
     payment: tuple[str, str],
     *,
     sent_before: bool,
+    ahead: Latest | None,
 ) -> Paid:
     pauses = iter(payer.pauses)
     priced_anew = False
@@ -200,13 +251,14 @@ def _presentations(
             return (yield from _hand_over(attempt, verdict.outcome, doubt=doubt))
         challenge = None
         if answer is not None and answer.status == PAYMENT_REQUIRED:
-            challenge = yield from _second_challenge(answer)
+            challenge = yield from _second_challenge(answer, purchase.url, ahead)
             if challenge is not None and verdict.outcome.reason == UNEXPLAINED:
                 verdict = refused(answer.status, challenge.error)
         doubt = doubt or verdict.outcome.state is PaymentState.UNKNOWN
         if challenge is not None and answer is not None and not priced_anew:
             try:
-                again = yield from _terms_now(payer, purchase, attempt, challenge, answer)
+                asked = challenge, answer
+                again = yield from _terms_now(payer, purchase, attempt, asked, ahead)
                 if again is not None:
                     payment = yield from _sign(again)
                     attempt, priced_anew = again, True
@@ -246,25 +298,38 @@ def _send_payment(
     return judge(attempt, answer), answer, None
 
 
+def _terms(attempt: Attempt) -> tuple[int, str]:
+    return attempt.authorization.amount_atomic, attempt.authorization.pay_to
+
+
 def _terms_now(
-    payer: Payer, purchase: Purchase, attempt: Attempt, challenge: PaymentRequired, answer: Answer
+    payer: Payer,
+    purchase: Purchase,
+    attempt: Attempt,
+    asked: tuple[PaymentRequired, Answer],
+    ahead: Latest | None,
 ) -> Generator[Effect, Any, Attempt | None]:
     """The same purchase at the terms that the server asks now, under the same nonce, reserved.
 
-    None where they are the old ones. The old authorization and the new one cannot both settle.
+    None where they are the old ones, and those did answer a challenge (did not go `ahead` of it).
+    The old authorization and the new one cannot both settle.
     """
+    challenge, answer = asked
     now: int = yield Now()
     try:
         again = make_attempt(payer, purchase, challenge, answer, now)
     except ClockSkew:  # it passed a moment ago: this is another machine's clock
         return None
     old, new = attempt.authorization, again.authorization
-    if (old.amount_atomic, old.pay_to) == (new.amount_atomic, new.pay_to):
+    moved = _terms(attempt) != _terms(again)
+    if not moved and ahead is None:
         return None
     # Until the later of the two ends: what we say of the purchase has one `valid_before`.
     until = max(old.valid_before, new.valid_before)
     again = replace(again, authorization=replace(new, valid_before=until))
     yield Reserve(again)
+    if ahead is not None:
+        ahead.missed, ahead.moved = True, moved
     return again
 
 
@@ -376,37 +441,14 @@ def _write_down(attempt: Attempt, outcome: Outcome) -> Paid:
     return receipt
 
 
-def _challenge(answer: Answer) -> Generator[Effect, Any, PaymentRequired | None]:
-    """What the answer asks for, None where it asks for no payment: the caller gets it as it is."""
-    headers = answer.headers
-    if answer.status != PAYMENT_REQUIRED or not (
-        headers.has_challenge() or headers.may_carry_challenge_body()
-    ):
-        return None
-    body: bytes | None = yield ReadBody()
-    return parse_challenge(headers, challenge_body(headers, body))
-
-
-def _second_challenge(answer: Answer) -> Generator[Effect, Any, PaymentRequired | None]:
+def _second_challenge(
+    answer: Answer, url: str, ahead: Latest | None
+) -> Generator[Effect, Any, PaymentRequired | None]:
     """The challenge that answers a payment. Whatever is wrong with it: None."""
     try:
-        return (yield from _challenge(answer))
+        quote = yield from read_quote(answer, url)
+        if ahead is not None:
+            ahead.quote = quote
+        return None if quote is None else parse_quote(quote)
     except Exception:  # noqa: BLE001  the refusal is what matters, and that is known already
         return None
-
-
-def challenge_body(headers: Headers, body: bytes | None) -> bytes:
-    """The body as far as it can hold a challenge; None is one beyond the bound.
-
-    Raises ChallengeError where it might hold one and cannot be read.
-    """
-    if not headers.may_carry_challenge_body():
-        return b""  # a page for people beside a challenge in a header
-    try:
-        if body is None:
-            raise ValueError("is larger than a challenge may be (64 KiB)")
-        return decode(body, headers.get("content-encoding") or "")
-    except ValueError as error:
-        if headers.has_challenge():
-            return b""  # the header's challenge stands by itself
-        raise ChallengeError(str(error), field="body") from None

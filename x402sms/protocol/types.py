@@ -153,7 +153,9 @@ class Receipt:
 
     `amount` is in USDC; `network` is the v1 name; `valid_before` is Unix time in seconds;
     `transaction` is the hash the server gave. `verified` is True once the chain itself was asked:
-    a settled receipt that is not verified rests on the server's word.
+    a settled receipt that is not verified rests on the server's word. `prepaid` is None where the
+    price was asked first; True where the first request paid; False where that was not the price
+    any more, and `risked` (USDC) is what it offered then, under the same nonce.
     """
 
     intent: str
@@ -169,6 +171,8 @@ class Receipt:
     url: str
     verified: bool = False
     reason: str | None = None
+    prepaid: bool | None = None
+    risked: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from x402sms.money import format_usdc, to_usdc
 from x402sms.protocol.effects import Answer
 from x402sms.protocol.eip3009 import Authorization
 from x402sms.protocol.networks import find_network
+from x402sms.protocol.quote import PAYMENT_REQUIRED
 from x402sms.protocol.types import Attempt, Outcome, PaymentState, Receipt, SettlementResponse
 from x402sms.protocol.wire import parse_settlement
 from x402sms.text import one_line
 
-PAYMENT_REQUIRED = 402
 UNEXPLAINED = "unexplained"
 
 # x402's codes for what another try of the same payment cannot change.

@@ -84,6 +84,16 @@ class Headers:
         content_type = (self.get("content-type") or "json").lower()
         return "json" in content_type and "problem" not in content_type
 
+    def of_a_challenge(self) -> tuple[tuple[str, str], ...]:
+        """Those that a challenge is read from, in their order."""
+        read = {*CHALLENGE_HEADERS.values(), "content-type"}
+        return tuple(
+            (name, value)
+            for name, values in self._values.items()
+            if name in read
+            for value in values
+        )
+
     def has_challenge(self) -> bool:
         return any(name in self._values for name in CHALLENGE_HEADERS.values())
 

@@ -60,6 +60,10 @@ __all__ = [
 T_co = TypeVar("T_co", covariant=True)
 
 MAX_LONG_POLL_SECONDS = 180
+_ROUTE_WORDS = frozenset(
+    "/services /countries /cheapest /pricing /availability /me /balance /stats /transactions"
+    " /orders /sms /swap /cancel /confirm /extend /release".replace("/", "").split(" ")
+) | {""}
 PER_PAGE = 50
 
 
@@ -70,7 +74,8 @@ class Call(Generic[T_co]):
     `path` is relative to the root of the API and percent-encoded. `json` is the body, or None
     for none. `parse` takes the parsed JSON of a 2xx (see `parse_json`) and raises only
     UnreadableResponse. The answer may take `long_poll_seconds` longer than an ordinary one.
-    `buys` is true for what costs money beyond the call itself.
+    `buys` is true for what costs money beyond the call itself; what does not has one price by
+    `route`, its path without its values.
     """
 
     method: Literal["GET", "POST"]
@@ -80,6 +85,11 @@ class Call(Generic[T_co]):
     json: Mapping[str, Any] | None = None
     long_poll_seconds: int = 0
     buys: bool = False
+
+    @property
+    def route(self) -> str:
+        """`/orders/ord_1/sms` is `/orders/:/sms`."""
+        return "/".join(part if part in _ROUTE_WORDS else ":" for part in self.path.split("/"))
 
 
 # Discovery

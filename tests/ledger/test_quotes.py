@@ -1,0 +1,108 @@
+"""What routes were last paid by: kept for the next process, and no reason to fail for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ledger.parts import NOW
+from x402sms import quoted
+from x402sms.errors import LedgerError
+from x402sms.ledger import Ledger, open_ledger
+from x402sms.ledger import quotes as kept_quotes
+from x402sms.protocol.effects import Quote
+from x402sms.quoted import RememberedQuotes
+
+QUOTE = Quote((("payment-required", "e30="),), b"\xff{}", "https://seller.example/sms")
+OTHER = Quote((), b"", "https://seller.example/other")
+
+
+@pytest.fixture(params=["file", "memory"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    opened = open_ledger(tmp_path / "payments.db" if request.param == "file" else ":memory:")
+    yield opened
+    opened.close()
+
+
+def test_a_route_has_its_last_quote(ledger: Ledger) -> None:
+    assert ledger.quotes.get("GET /a") is None
+
+    ledger.quotes.put("GET /a", "first", now=NOW)
+    ledger.quotes.put("GET /a", "second", now=NOW)
+    ledger.quotes.put("GET /b", "other", now=NOW)
+
+    assert (ledger.quotes.get("GET /a"), ledger.quotes.get("GET /b")) == ("second", "other")
+    ledger.quotes.put("GET /a", None, now=NOW)
+    assert (ledger.quotes.get("GET /a"), ledger.quotes.get("GET /b")) == (None, "other")
+
+
+def test_of_too_many_routes_the_oldest_are_forgotten(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_quotes, "MOST_ROUTES", 3)
+    for number in range(5):
+        ledger.quotes.put(f"GET /{number}", "quote", now=NOW + number)
+
+    assert [ledger.quotes.get(f"GET /{number}") for number in range(5)] == [None] * 2 + [
+        "quote"
+    ] * 3
+
+
+def test_another_process_has_it_too(tmp_path: Path) -> None:
+    path = tmp_path / "payments.db"
+    first, second = open_ledger(path), open_ledger(path)
+    RememberedQuotes(first).put("GET /a", QUOTE, now=NOW)
+
+    assert RememberedQuotes(second).get("GET /a") == QUOTE
+    first.close()
+    second.close()
+
+
+def test_what_is_at_hand_is_not_asked_for_again(ledger: Ledger) -> None:
+    remembered = RememberedQuotes(ledger)
+    assert not remembered.at_hand("GET /a")
+    assert remembered.get("GET /a") is None
+    assert remembered.at_hand("GET /a")
+    remembered.put("GET /a", QUOTE, now=NOW)
+    ledger.close()
+
+    assert remembered.get("GET /a") == QUOTE
+    remembered.put("GET /a", QUOTE, now=NOW)  # nothing new: the ledger is left alone
+
+
+def test_a_ledger_that_fails_costs_a_request_and_no_more(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    remembered = RememberedQuotes(ledger)
+    ledger.close()
+    with pytest.raises(LedgerError):
+        ledger.quotes.get("GET /a")
+
+    assert remembered.get("GET /a") is None
+    remembered.put("GET /a", QUOTE, now=NOW)
+
+    assert remembered.get("GET /a") == QUOTE
+    assert "the ledger" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"headers": 7}', '{"headers": [["a"]]}', '{"headers": [], "body": 1}']
+)
+def test_what_cannot_be_read_is_forgotten(ledger: Ledger, text: str) -> None:
+    ledger.quotes.put("GET /a", text, now=NOW)
+
+    assert RememberedQuotes(ledger).get("GET /a") is None
+
+
+def test_memory_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quoted, "MOST_ROUTES", 2)
+    remembered = RememberedQuotes(ledger)
+    quotes: list[Any] = [QUOTE, OTHER, QUOTE]
+    for number, quote in enumerate(quotes):
+        remembered.put(f"GET /{number}", quote, now=NOW)
+
+    assert [remembered.at_hand(f"GET /{number}") for number in range(3)] == [False, True, True]
+    assert remembered.get("GET /0") == QUOTE  # from the ledger

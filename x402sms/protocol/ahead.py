@@ -1,0 +1,75 @@
+"""Paying with the first request, by what the route was last paid by.
+
+What is remembered passes through all the checks that a fresh challenge does, and what is signed
+has the purchase's own nonce: if the price has moved, the new one is signed under that, so no more
+than one settlement within the ceilings can come of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from x402sms.errors import PaymentError
+from x402sms.protocol.attempt import make_attempt
+from x402sms.protocol.effects import (
+    Answer,
+    Effect,
+    Now,
+    Payer,
+    Prepay,
+    Purchase,
+    Quote,
+    Remembered,
+    Reserve,
+)
+from x402sms.protocol.quote import PAYMENT_REQUIRED, parse_quote
+from x402sms.protocol.types import Attempt
+from x402sms.protocol.wire import Headers
+
+# What a call may pay without being asked, by itself: a cent, in units of 10^-6 USDC.
+MOST_AHEAD_ATOMIC = 10_000
+_READS = ("GET", "HEAD")
+
+
+@dataclass
+class Latest:
+    """Of a payment that went ahead: whether it was signed anew, and by what quote."""
+
+    missed: bool = False
+    moved: bool = False  # to another amount, or another recipient
+    quote: Quote | None = None
+
+
+def attempt_ahead(payer: Payer, purchase: Purchase) -> Generator[Effect, Any, Attempt | None]:
+    """The attempt that goes with the first request, reserved. None: ask first."""
+    reads = purchase.method in _READS
+    if payer.prepay is Prepay.NEVER or (payer.prepay is Prepay.AUTO and not reads):
+        return None
+    quote: Quote | None = yield Remembered(purchase.route)
+    if quote is None:
+        return None
+    now: int = yield Now()
+    try:
+        attempt = _attempt_by(quote, payer, purchase, now)
+        if attempt is not None:
+            yield Reserve(attempt)
+    except PaymentError:  # not as it was then: what it costs now may be another matter
+        return None
+    return attempt
+
+
+def _attempt_by(quote: Quote, payer: Payer, purchase: Purchase, now: int) -> Attempt | None:
+    challenge = parse_quote(quote)
+    if challenge is None:
+        return None
+    if quote.url != purchase.url:  # the same price, and another resource
+        challenge = replace(challenge, resource=None)
+    # Without a `Date` to compare with: a clock that is off is found out by the answer.
+    attempt = make_attempt(payer, purchase, challenge, _ASKED, now)
+    small = attempt.authorization.amount_atomic <= MOST_AHEAD_ATOMIC
+    return attempt if small or payer.prepay is Prepay.ALWAYS else None
+
+
+_ASKED = Answer(PAYMENT_REQUIRED, Headers(()))
