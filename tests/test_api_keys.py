@@ -7,7 +7,9 @@ import pickle
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import keyring
@@ -46,6 +48,27 @@ class _Forgetful(_InMemory):
 
     def set_password(self, service: str, username: str, password: str) -> None:
         pass
+
+
+class _Odd(_InMemory):
+    """One that fails in a way of its own."""
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise RuntimeError(password)
+
+
+class _Slow(_InMemory):
+    """One whose readers wait a moment for each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = Barrier(2)
+
+    def get_password(self, service: str, username: str) -> str | None:
+        text = super().get_password(service, username)
+        with suppress(BrokenBarrierError):
+            self.read.wait(0.1)
+        return text
 
 
 class _Locked(_InMemory):
@@ -156,6 +179,22 @@ def test_lines_that_mean_nothing_are_passed_over() -> None:
     assert load_key(URL) == KEY
 
 
+def test_a_line_that_was_cut_short_does_not_cost_the_next_key() -> None:
+    store_key(URL, KEY)
+    with keys_path().open("a") as file:
+        file.write("virtualsms.io")
+
+    store_key(URL, OTHER)
+
+    assert load_key(URL) == OTHER
+
+
+def test_a_host_may_have_any_letters() -> None:
+    store_key("https://bücher.example/api/v2", KEY)
+
+    assert load_key("https://bücher.example/api/v2") == KEY
+
+
 def test_a_store_that_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
     keys_path().parent.mkdir(parents=True)
     keys_path().write_bytes(b"\xff\xfe")
@@ -176,6 +215,14 @@ def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         store_key(URL, KEY)
 
 
+def test_a_disk_that_is_full_in_the_middle_of_a_key_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("x402sms.api_keys.os.write", lambda handle, row: len(row) - 1)
+    with pytest.raises(ConfigError, match="No space left"):
+        store_key(URL, KEY)
+
+
 def test_a_keyring_that_works_has_it(working_keyring: _InMemory) -> None:
     for key in (KEY, OTHER, OTHER):
         assert store_key(URL, key) == "the system's keyring"
@@ -187,11 +234,19 @@ def test_a_keyring_that_works_has_it(working_keyring: _InMemory) -> None:
     assert not keys_path().exists()
 
 
-@pytest.mark.parametrize("backend", [_Forgetful, _Locked])
+@pytest.mark.parametrize("backend", [_Forgetful, _Locked, _Odd])
 def test_a_keyring_that_fails_is_not_trusted(backend: Any) -> None:
     for _ in _installed(backend()):
         assert store_key(URL, KEY) == str(keys_path())
         assert load_key(URL) == KEY
+
+
+def test_keys_that_come_at_once_are_all_in_the_keyring() -> None:
+    for backend in _installed(_Slow()):
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda key: store_key(URL, key), (KEY, OTHER)))
+
+        assert {TEXT, OTHER.reveal()} == set(backend.kept["x402sms", "virtualsms.io"].split())
 
 
 def test_without_the_package_there_is_the_file(monkeypatch: pytest.MonkeyPatch) -> None:

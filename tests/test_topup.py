@@ -261,6 +261,16 @@ def test_a_client_with_a_key_alone_has_nothing_to_pay_with(tmp_path: Path) -> No
 ANSWERS: dict[str, tuple[Any, str, str | None]] = {
     "all of it": ({"api_key": "sk_live_0123", "balance_usd": 5}, "sk_live_0123", None),
     "no balance": ({"api_key": "sk_live_0123"}, "sk_live_0123", None),
+    "odd things beside it": (
+        {"api_key": "sk_live_0123", "balance_usd": "$5", "user_id": {}, "endpoints": ["/me"]},
+        "sk_live_0123",
+        None,
+    ),
+    "null": (
+        {"api_key": "sk_live_0123", "balance_usd": None, "user_id": None, "endpoints": None},
+        "sk_live_0123",
+        None,
+    ),
     "no key": ({"balance_usd": 5}, "", "gave no key"),
     "a key that no header can carry": ({"api_key": "sk live\n"}, "sk live\n", "not stored"),
 }
@@ -279,6 +289,24 @@ def test_whatever_was_answered_the_key_is_not_lost(case: str) -> None:
     assert (brought.warning is None) == (warning is None)
     assert warning is None or warning in (brought.warning or "")
     assert (brought.kept_in is None) == (warning is not None)
+
+
+def test_a_store_that_fails_in_its_own_way_does_not_cost_the_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(url: str, key: ApiKey) -> str:
+        raise LookupError(key.reveal())
+
+    monkeypatch.setattr(topping_up, "store_key", fails)
+    settings = load_settings({})
+    asked = topping_up.ask(settings, 5, None, None)
+
+    brought = topping_up.keep(
+        settings, asked, asked.call.parse({"api_key": "sk_live_0123"}), store=True
+    )
+
+    assert (brought.api_key, brought.kept_in) == ("sk_live_0123", None)
+    assert brought.warning == "the key is not stored: LookupError"
 
 
 def test_another_key_than_the_one_that_was_topped_up_is_kept_and_told() -> None:
@@ -340,4 +368,5 @@ def test_the_call_says_what_is_paid_for() -> None:
 
     request = httpx.Client().build_request(call.method, call.path, json=dict(call.json or {}))
     assert str(request.url) == "https://virtualsms.io/api/v1/x402/topup"
+    assert "sk_live_0123" not in repr(call)  # a traceback may show locals
     assert json.loads(request.content) == {"amount_usd": 5, "api_key": "sk_live_0123"}

@@ -6,9 +6,12 @@ is added below the older, and the last one counts.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
@@ -100,7 +103,7 @@ def _host(url: str) -> str:
 def _in_file(host: str) -> list[ApiKey]:
     path = keys_path()
     try:
-        text = path.read_text(encoding="ascii")
+        text = path.read_text(encoding="utf-8")  # a host may have any letters
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError):
@@ -113,11 +116,16 @@ def _append(path: Path, line: str) -> None:
     """One write to the end, on disk when this returns: what others add at the same time stays."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         handle = os.open(path, flags, _PRIVATE)
         try:
             os.fchmod(handle, _PRIVATE)
-            os.write(handle, line.encode("ascii"))
+            size = os.fstat(handle).st_size
+            if size and os.pread(handle, 1, size - 1) != b"\n":
+                line = f"\n{line}"  # below a line that a full disk or an editor left open
+            row = line.encode()
+            if os.write(handle, row) != len(row):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -129,11 +137,10 @@ def _in_keyring(host: str) -> list[ApiKey]:
     if find_spec("keyring") is None:
         return []
     import keyring  # noqa: PLC0415  an extra, and slow
-    from keyring.errors import KeyringError  # noqa: PLC0415  as above
 
     try:
         text = keyring.get_password(_KEYRING_SERVICE, host)
-    except (KeyringError, OSError):
+    except Exception:  # noqa: BLE001  a backend may raise anything; there is the file
         return []
     return [ApiKey(word) for word in (text or "").split()]
 
@@ -143,11 +150,30 @@ def _to_keyring(host: str, key: ApiKey) -> bool:
     if find_spec("keyring") is None:
         return False
     import keyring  # noqa: PLC0415  as above
-    from keyring.errors import KeyringError  # noqa: PLC0415  as above
 
     try:
-        words = [*(each.reveal() for each in _in_keyring(host)), key.reveal()]
-        keyring.set_password(_KEYRING_SERVICE, host, " ".join(words))
-    except (KeyringError, OSError):
+        with _one_at_a_time():
+            words = [*(each.reveal() for each in _in_keyring(host)), key.reveal()]
+            keyring.set_password(_KEYRING_SERVICE, host, " ".join(words))
+    except Exception:  # noqa: BLE001  as above
         return False
     return key in _in_keyring(host)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """A keyring has no adding: of two that read and write at once, one would lose its key."""
+    folder = keys_path().parent
+    try:
+        import fcntl  # noqa: PLC0415  not everywhere
+
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except (ImportError, OSError):  # a keyring without the lock is better than none
+        yield
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

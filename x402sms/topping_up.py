@@ -75,8 +75,9 @@ def keep(settings: Settings, asked: TopUpRequest, deposit: Deposit, *, store: bo
     elif store:
         try:
             kept_in = store_key(settings.rest_url, ApiKey(text))
-        except (ConfigError, OSError) as error:
-            warning = f"the key is not stored: {error}"
+        except Exception as error:  # noqa: BLE001  whatever it is, the key is paid for
+            known_to_us = isinstance(error, ConfigError | OSError)
+            warning = f"the key is not stored: {error if known_to_us else type(error).__name__}"
     if known is not None and deposit.api_key not in (None, known.reveal()):
         warning = "the service answered with another key than the one that was to be topped up"
     return TopUp(

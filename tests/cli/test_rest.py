@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import stat
 from decimal import Decimal
+from typing import NoReturn
 
+import httpx
 import pytest
 
 from tests.cli.conftest import KEY, Cli, MakeCli
@@ -152,3 +154,38 @@ def test_a_wallet_is_before_a_key(cli: Cli, sandbox: RunningSandbox, make_cli: M
 
     assert both("account", "profile").out.count("x402") == 1
     assert KEY not in both("account", "profile").out
+
+
+@pytest.mark.parametrize("when", ["the answer is on its way", "the key is being kept"])
+def test_a_top_up_that_was_stopped_says_what_brings_its_key(
+    when: str,
+    cli: Cli,
+    sandbox: RunningSandbox,
+    make_cli: MakeCli,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    send = httpx.HTTPTransport.handle_request
+
+    def stop(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    def stop_if_paid(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        answer = send(self, request)
+        return stop() if "X-PAYMENT" in request.headers else answer
+
+    with monkeypatch.context() as patch:
+        if when == "the key is being kept":
+            patch.setattr("x402sms.client.keep", stop)
+        else:
+            patch.setattr(httpx.HTTPTransport, "handle_request", stop_if_paid)
+        ended = cli("topup", "5", "--new-account", "--max-per-call", "5")
+    assert ended.status == 5
+    said = re.search(r"`x402sms (topup 5 --intent \w+)` brings its key", ended.err)
+    assert said is not None
+    assert (said[0] in cli("recover").out) == (when == "the answer is on its way")
+
+    finished = cli(*said[1].split(), "--show-key", "--json").json
+    balance = make_cli(X402SMS_BASE_URL=sandbox.url, X402SMS_API_KEY=finished["api_key"])
+    assert balance("account", "balance", "--json").json["balance"] == "5.00"
+    paid = cli("payments", "list", "--json").json
+    assert sum("topup" in each["url"] for each in paid) == 1

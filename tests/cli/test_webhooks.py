@@ -19,7 +19,9 @@ import pytest
 from tests.cli.conftest import KEY, ROOT, MakeCli
 from tests.webhooks.parts import SECRET, body_of, headers_for, signature
 from x402sms.cli.webhooks import ProgramFailed, execute_on
+from x402sms.clock import SystemClock
 from x402sms.virtualsms.webhooks import Event, parse_event
+from x402sms.webhooks import EventStore
 
 LISTEN = ("webhooks", "listen", "--port", "0", "--store", "webhooks.db")
 ODD_ID = "evt\x1b[31m\x00\n1\ud83d"
@@ -164,6 +166,27 @@ def test_without_a_program_it_prints_json_lines_until_it_is_ended(make_cli: Make
     assert ready == {"listening": listening.url}
     assert (event["type"], event["data"]["a"]) == ("number.renewed", 1)
     assert err.startswith("warning: a signed webhook was refused: no event can be read")
+
+
+class InTwoMinutes(SystemClock):
+    def time(self) -> float:
+        return super().time() + 120
+
+
+def test_it_ends_where_nobody_reads_its_lines_and_the_event_is_due_again(
+    make_cli: MakeCli, tmp_path: Path
+) -> None:
+    cli = make_cli(X402SMS_WEBHOOK_SECRET=SECRET)
+    listening = Listening(cli.start(*LISTEN, "--exec", "touch handled"))
+    assert listening.program.stdout is not None
+    listening.program.stdout.close()
+    assert listening.post(body_of(at=time.time())) == 200
+    assert listening.program.wait(timeout=30) == 1
+    assert listening.program.stderr is not None
+    assert "was not handled: it is tried again later" in listening.program.stderr.read()
+    assert not (tmp_path / "handled").exists()
+    with EventStore(tmp_path / "webhooks.db", clock=InTwoMinutes()) as store:
+        assert len(store.due(9)) == 1
 
 
 # The program itself

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from tests.mcp.agent import ERAS, Desktop, desktop
@@ -99,6 +100,27 @@ async def test_giving_up_on_a_start_leaves_no_open_order() -> None:
         with anyio.fail_after(10):
             await job.over.wait()
         assert set(agent.statuses()) <= {"cancelled"}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_a_purchase_that_is_stopped_is_not_kept_quiet() -> None:
+    async with desktop() as agent:
+        agent.wire.hold_after("/cheapest")
+        await agent.call("find_cheapest", service="telegram")
+        order = {"service": "telegram", "country": "GB", "max_price": "1"}
+        buying = asyncio.create_task(agent.ask("create_order", **order))
+        with anyio.fail_after(10):
+            await until(lambda: agent.desk.is_buying)
+            agent.desk.say_what_is_interrupted()
+            buying.cancel()
+            await until(lambda: not agent.desk.is_buying)
+        agent.wire.free()
+        assert len(agent.said) == 2
+        assert all("`x402sms recover` finds what it bought" in line for line in agent.said)
 
 
 async def test_no_code_in_time_is_an_error_that_says_what_came_back() -> None:

@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,12 @@ from tests.mcp.agent import ERAS, Agent
 from tests.mcp.conftest import ROOT, Start, command
 from tests.mcp.test_tools import OWN, REFERENCE
 from x402sms.cli import main
+from x402sms.cli.mcp import client_of
+from x402sms.cli.options import Given
+from x402sms.cli.output import Output
+from x402sms.cli.run import Run
 from x402sms.sandbox import RunningSandbox, SandboxConfig, running_sandbox
+from x402sms.webhooks import EventStore
 
 START: dict[str, Any] = {"service": "telegram", "max_price": "0.50"}
 
@@ -191,3 +198,18 @@ def test_without_its_extra_it_says_what_to_install(environment: dict[str, str]) 
     assert (done.returncode, done.stdout) == (2, "")
     assert "pip install 'x402sms[mcp]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("named_by", ["option", "environment"])
+async def test_its_jobs_end_on_webhooks_where_those_are_kept(
+    named_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, given = str(tmp_path / "webhooks.db"), Given(ledger=":memory:")
+    if named_by == "option":
+        given = replace(given, webhooks=store)
+    else:
+        monkeypatch.setenv("X402SMS_WEBHOOKS", store)
+    monkeypatch.setenv("X402SMS_API_KEY", "sk_live_0123")
+    async with client_of(Run(given, Output(as_json=False))) as sms:
+        assert isinstance(sms.mailbox, EventStore)

@@ -7,7 +7,7 @@ import typer
 
 from x402sms.cli.command import command
 from x402sms.cli.failures import describe
-from x402sms.cli.options import SERVICE
+from x402sms.cli.options import JOB
 from x402sms.cli.output import Output
 from x402sms.cli.run import Run
 
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
         app,
         "mcp",
         show=_show,
-        options=SERVICE,
+        options=JOB,
         example="x402sms mcp --network base-sepolia --max-per-call 0.30\n"
         "x402sms mcp --http --port 8404",
         status=_exit_status,
@@ -44,30 +44,21 @@ def mcp(
 
     Without --http it speaks on stdin and stdout to whoever started it, as clients of MCP do. With
     it, it prints one line of JSON when it is ready: url. Whoever can reach that on this machine
-    can spend what the limits allow. When it ends, the orders that still wait for an SMS are
-    cancelled for their refund.
+    can spend what the limits allow. When it ends, the orders of receive_code that still wait for
+    an SMS are cancelled for their refund; those of create_order stay open.
     """
     from x402sms.mcp_server import serve_http, serve_stdio
 
     run.settings  # noqa: B018  a wrong setting is said before anything is served
     if http:
-        return serve_http(lambda: _client(run), told, port) or None
-    return serve_stdio(lambda: _client(run), told) or None
+        return serve_http(lambda: client_of(run), told, port) or None
+    return serve_stdio(lambda: client_of(run), told) or None
 
 
-def _client(run: Run) -> "AsyncClient":
+def client_of(run: Run) -> "AsyncClient":
     from x402sms.client import AsyncClient
 
-    settings = run.settings
-    # Without a wallet it finds an API key, or says what there could be.
-    return AsyncClient(
-        run.wallet if run.has_wallet else None,
-        network=settings.network,
-        base_url=settings.base_url,
-        limits=settings.limits,
-        ledger=settings.ledger,
-        rpc_url=settings.rpc_url,
-    )
+    return AsyncClient(ledger=run.settings.ledger, **run.for_client())
 
 
 def told(error: BaseException, receipts: "Sequence[Receipt]" = ()) -> "Told":

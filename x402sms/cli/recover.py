@@ -17,6 +17,7 @@ from x402sms.cli.output import Output, cell
 from x402sms.cli.receipts import payment_document, short, total
 from x402sms.cli.reconciling import ask_chain, finding_document
 from x402sms.cli.run import Run
+from x402sms.cli.topup import finishing
 from x402sms.errors import APIError, CooldownActive, X402SMSError
 from x402sms.money import usdc
 
@@ -195,12 +196,21 @@ def _check_payments(run: Run, recovery: Recovery) -> None:
                 f"payment {short(payment.nonce)}: {usdc(payment.amount)} USDC {payment.state}; set "
                 "X402SMS_RPC_URL to have the chain asked",
             )
+            _say_of_a_topup(run, payment)
         return
     recovery.checked = list(ask_chain(run).findings)
     for found in recovery.checked:
         payment = found.payment
         what = f"payment {short(payment.nonce)}: {usdc(payment.amount)} USDC"
         _say(run.out, f"{what} {found.verdict}, {found.why}")
+        if found.payment.state != "void":
+            _say_of_a_topup(run, payment)
+
+
+def _say_of_a_topup(run: Run, payment: "Payment") -> None:
+    """Its key is not to be had by looking: the service answers it to that payment alone."""
+    if (finish := finishing(run, payment)) is not None:
+        _say(run.out, f"payment {short(payment.nonce)}: {finish}")
 
 
 def _orders(run: Run, limit: int) -> "list[Order]":

@@ -73,17 +73,20 @@ class Run:
     def client(self) -> Client:
         from x402sms.client import Client
 
+        return Client(ledger=self.ledger, **self.for_client())
+
+    def for_client(self) -> dict[str, Any]:
+        """What a client of either colour is made with, but for its ledger."""
         settings = self.settings
-        # Without a wallet it finds an API key, or says what there could be.
-        return Client(
-            self.wallet if self.has_wallet else None,
-            network=settings.network,
-            base_url=settings.base_url,
-            limits=settings.limits,
-            ledger=self.ledger,
-            rpc_url=settings.rpc_url,
-            webhooks=self.given.webhooks or self.environment.get("X402SMS_WEBHOOKS"),
-        )
+        return {
+            # Without a wallet it finds an API key, or says what there could be.
+            "wallet": self.wallet if self.has_wallet else None,
+            "network": settings.network,
+            "base_url": settings.base_url,
+            "limits": settings.limits,
+            "rpc_url": settings.rpc_url,
+            "webhooks": self.given.webhooks or self.environment.get("X402SMS_WEBHOOKS"),
+        }
 
     @cached_property
     def chain(self) -> Chain:

@@ -9,8 +9,11 @@ from x402sms.cli.command import command
 from x402sms.cli.options import EVERYTHING, Intent
 from x402sms.cli.output import Output
 from x402sms.cli.run import Run
+from x402sms.errors import PaymentUnknown
+from x402sms.money import usdc
 
 if TYPE_CHECKING:
+    from x402sms.ledger import Payment
     from x402sms.topping_up import TopUp
 
 
@@ -65,8 +68,36 @@ def topup(
     read; without a wallet in the environment every command then uses it. Your limits hold: 1 USDC
     a payment unless you say otherwise. Run again with the same --intent, it is paid at most once.
     """
-    brought = run.client.topup(amount, new_account=new_account, intent=intent)
+    try:
+        brought = run.client.topup(amount, new_account=new_account, intent=intent)
+    except KeyboardInterrupt:
+        # Also where it has settled: its key may be neither kept nor shown yet.
+        for payment in run.made:
+            if (finish := finishing(run, payment)) is not None and payment.state != "void":
+                raise _stopped(payment, finish) from None
+        raise
     return Result(brought, show_key=show_key)
+
+
+def finishing(run: Run, payment: "Payment") -> str | None:
+    """What brings the key that a top-up was paid for; None for another payment."""
+    if payment.url != run.settings.topup_url:
+        return None
+    return (
+        f"`x402sms topup {payment.amount.normalize():f} --intent {payment.intent}` brings its key, "
+        "and is never paid twice"
+    )
+
+
+def _stopped(payment: "Payment", finish: str) -> PaymentUnknown:
+    return PaymentUnknown(
+        f"stopped while {usdc(payment.amount)} USDC were paid onto an account ({payment.state}): "
+        f"they may have been taken. {finish}",
+        intent=payment.intent,
+        amount=payment.amount,
+        nonce=payment.nonce,
+        valid_before=payment.valid_before,
+    )
 
 
 def _show(out: Output, result: Result) -> None:

@@ -92,8 +92,17 @@ def listen(
     program = _argv(execute)
     location = store or environment.get(STORE)
 
+    unheard: list[BrokenPipeError] = []
+
     async def on_event(event: "Event") -> None:
-        _tell(run.out, event)
+        try:
+            _tell(run.out, event)
+        except BrokenPipeError as error:
+            # Going on, it would take events that nobody gets. So it ends, this one is due again,
+            # and the service delivers the others when somebody listens.
+            unheard.append(error)
+            signal.raise_signal(signal.SIGINT)
+            raise
         if program:
             await execute_on(program, event, exec_timeout)
 
@@ -105,6 +114,8 @@ def listen(
             path=path,
             on_ready=lambda url: _ready(run.out, url, host),
         )
+    if unheard:
+        raise unheard[0]
 
 
 async def execute_on(program: list[str], event: "Event", seconds: float) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -45,7 +46,6 @@ class Job:
             "country": asked.country,
             "max_swaps": asked.max_swaps,
             "max_numbers": 1,
-            "pattern": asked.pattern,
             "intent": asked.intent,
             "rental_hours": asked.rental_hours,
             "on_event": self._take_in,
@@ -184,6 +184,34 @@ class Desk:
         self._jobs: dict[str, Job] = {}
         self._closed = False
         self._closing = asyncio.Lock()
+        self._buying: list[str] = []  # the tools that buy now
+
+    @contextmanager
+    def buying(self, tool: str) -> Iterator[None]:
+        """While it runs, a tool may have paid for what nobody will hear of."""
+        self._buying.append(tool)
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._say_interrupted([tool])
+            raise
+        finally:
+            self._buying.remove(tool)
+
+    @property
+    def is_buying(self) -> bool:
+        return bool(self._buying)
+
+    def say_what_is_interrupted(self) -> None:
+        """Before the program ends with calls under way."""
+        self._say_interrupted(self._buying)
+
+    def _say_interrupted(self, tools: Sequence[str]) -> None:
+        for tool in tools:
+            self._say(
+                f"{tool} was stopped while it ran, and may have been paid for: `x402sms recover` "
+                "finds what it bought; with an API key, `x402sms orders list`"
+            )
 
     @property
     def open(self) -> list[Job]:

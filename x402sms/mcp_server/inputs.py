@@ -175,14 +175,6 @@ class ReceiveCode(Arguments):
             "you can give the new number to whoever sends the code.",
         ),
     ] = 0
-    pattern: Annotated[
-        str | None,
-        Field(
-            max_length=200,
-            description="Start: a regular expression for the code; its group 'code', or 1, or all "
-            "of it. Needed only where the code was not found.",
-        ),
-    ] = None
     rental_hours: RentalHours = None
     intent: Intent = None
     job_id: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from mcp.server.context import ServerRequestContext
@@ -52,7 +53,7 @@ def build_server(
         request = Request(client, desk, session, context.session.report_progress)
         meter = Meter()
         try:
-            with counted_by(meter):
+            with counted_by(meter), desk.buying(tool.name) if tool.buys else nullcontext():
                 result = await _run(tool, request, params.arguments or {})
         except Exception as error:  # noqa: BLE001  the edge: an agent is told, not crashed
             answer = failed(error, describe, meter.receipts)

@@ -81,6 +81,7 @@ async def _end_on_signal(desk: Desk) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
             await desk.close()
+            desk.say_what_is_interrupted()
             sys.stderr.flush()
             # The thread that reads stdin cannot be woken, and python would wait for it.
             os._exit(128 + number)

@@ -56,6 +56,7 @@ class Tool:
     destructive: bool = False
     idempotent: bool = True
     open_world: bool = True
+    buys: bool = False
 
     @cached_property
     def listed(self) -> mcp_types.Tool:
@@ -172,6 +173,7 @@ _ORDERS = (
         tools.create_order,
         reads=False,
         idempotent=False,
+        buys=True,
     ),
     Tool(
         "get_order",
@@ -246,6 +248,7 @@ _ORDERS = (
         tools.extend_rental,
         reads=False,
         idempotent=False,
+        buys=True,
     ),
     Tool(
         "release_rental",

@@ -82,7 +82,7 @@ class Call(Generic[T_co]):
     path: str
     parse: Callable[[Any], T_co]
     params: Mapping[str, str] = field(default_factory=dict)
-    json: Mapping[str, Any] | None = None
+    json: Mapping[str, Any] | None = field(default=None, repr=False)  # may hold an API key
     long_poll_seconds: int = 0
     buys: bool = False
 

@@ -19,6 +19,9 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
@@ -160,18 +163,32 @@ class Balance(Wire):
     currency: Text
 
 
+def _or_none(value: object, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+def _object_or_empty(value: object) -> object:
+    return value if isinstance(value, dict) else {}
+
+
 class Deposit(Wire):
     """What a top-up brought: a key of the account that it went to, and that account's balance.
 
-    Everything is optional: the answer is paid for, and what it does hold must not be lost.
+    Everything is optional, and what cannot be read is as if it were not there: the answer is paid
+    for, and the key in it must not be lost for what stands beside it.
     """
 
     api_key: Text | None = Field(default=None, repr=False)
-    balance: Amount | None = Field(
+    balance: Annotated[Amount | None, WrapValidator(_or_none)] = Field(
         default=None, validation_alias=AliasChoices("balance_usd", "balance")
     )
-    user_id: Identifier | None = None
-    endpoints: dict[str, Any] = Field(default_factory=dict, repr=False)
+    user_id: Annotated[Identifier | None, WrapValidator(_or_none)] = None
+    endpoints: Annotated[dict[str, Any], BeforeValidator(_object_or_empty)] = Field(
+        default_factory=dict, repr=False
+    )
 
 
 class Stats(Wire):
