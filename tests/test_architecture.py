@@ -18,7 +18,7 @@ PACKAGE = Path(x402sms.__file__).parent
 # Left never imports right; neighbours in one layer do not know each other.
 LAYERS = [
     {"errors", "money", "text", "driver", "steady", "clock", "_version"},
-    {"protocol", "virtualsms", "pooling", "pacing"},
+    {"protocol", "virtualsms", "pooling", "pacing", "sockets"},
     {"limits"},
     {"wallet", "ledger", "chain", "api_keys"},
     {"quoted"},
@@ -44,7 +44,7 @@ ANYTHING = {"__init__", "sandbox"}  # with rules of their own, below
 ONLY = {
     "virtualsms": {"errors", "money", "text", "virtualsms"},
     "protocol": {"errors", "money", "text", "protocol"},
-    "sandbox": {"errors", "money", "text", "virtualsms", "sandbox", "_version"},
+    "sandbox": {"errors", "money", "text", "sockets", "virtualsms", "sandbox", "_version"},
 }
 DRIVEN_BY = {"transport", "reconcile", "client", "verifying", "cli"}
 # purchase reads a request, exchange and base_client make the client's.

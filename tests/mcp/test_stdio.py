@@ -157,7 +157,7 @@ WRONG: dict[str, tuple[dict[str, str], list[str], str]] = {
     "a wrong network": ({}, ["--network", "ethereum"], "ethereum"),
     "a wrong limit": ({}, ["--max-per-call", "much"], "per_call"),
     "a wrong port": ({}, ["--http", "--port", "99999"], "--port"),
-    "a port that is taken": ({}, ["--http", "--port", "TAKEN"], "cannot be used"),
+    "a port that is taken": ({}, ["--http", "--port", "TAKEN"], "cannot listen on 127.0.0.1"),
 }
 
 

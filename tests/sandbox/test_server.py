@@ -70,7 +70,7 @@ def test_a_port_that_is_taken_is_a_configuration_error() -> None:
             command, capture_output=True, text=True, env=environment, check=False
         )
         assert (ended.returncode, ended.stdout) == (2, "")
-        assert ended.stderr.startswith("error: port")
+        assert ended.stderr.startswith(f"error: cannot listen on 127.0.0.1 port {port}: ")
 
 
 def test_stopping_ends_long_polls_unpaid_and_leaves_no_thread(make_buyer: MakeBuyer) -> None:

@@ -19,13 +19,12 @@ from mcp.server.stdio import stdio_server
 from mcp.server.transport_security import TransportSecuritySettings
 
 from x402sms.client import AsyncClient
-from x402sms.errors import ConfigError
 from x402sms.mcp_server.desk import Desk
 from x402sms.mcp_server.server import build_server
 from x402sms.mcp_server.telling import Describe
+from x402sms.sockets import LOOPBACK, listener_on
 from x402sms.text import one_line
 
-HOST = "127.0.0.1"
 PATH = "/mcp"
 LONGEST_BODY = 256 * 1024  # bytes; what a tool takes is short
 LONGEST_LINE = 1000
@@ -88,7 +87,7 @@ async def _end_on_signal(desk: Desk) -> None:
 
 
 async def _http(connect: Connect, describe: Describe, port: int) -> int:
-    with _listen(port) as listener:
+    with listener_on(LOOPBACK, port) as listener:
         port = listener.getsockname()[1]
         async with _open(connect, describe) as (server, _):
             app = server.streamable_http_app(
@@ -103,7 +102,7 @@ async def _http(connect: Connect, describe: Describe, port: int) -> int:
 
 def _only_from_here(port: int) -> TransportSecuritySettings:
     """A web page may make a browser send here, under a name of its own (DNS rebinding)."""
-    names = [f"{name}:{port}" for name in (HOST, "localhost")]
+    names = [f"{name}:{port}" for name in (LOOPBACK, "localhost")]
     return TransportSecuritySettings(
         enable_dns_rebinding_protection=True,
         allowed_hosts=names,
@@ -115,7 +114,7 @@ class _Uvicorn(uvicorn.Server):
     """uvicorn on a loopback socket, with logging and signals left to us."""
 
     def __init__(self, app: Any, port: int) -> None:
-        self._url = f"http://{HOST}:{port}{PATH}"
+        self._url = f"http://{LOOPBACK}:{port}{PATH}"
         super().__init__(
             uvicorn.Config(
                 app,
@@ -147,19 +146,6 @@ class _Uvicorn(uvicorn.Server):
         await super().startup(sockets)
         sys.stdout.write(json.dumps({"url": self._url}) + "\n")
         sys.stdout.flush()
-
-
-def _listen(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((HOST, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"port {port} of this machine cannot be used: {error.strerror}"
-        ) from error
-    return listener
 
 
 class _OneLine(logging.Formatter):

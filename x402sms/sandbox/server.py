@@ -14,17 +14,16 @@ from typing import Any, TypeVar
 import uvicorn
 from fastapi import FastAPI
 
-from x402sms.errors import ConfigError
 from x402sms.sandbox.app import create_app
 from x402sms.sandbox.config import SandboxConfig
 from x402sms.sandbox.controls import Controls
 from x402sms.sandbox.dropping import DroppingProtocol
 from x402sms.sandbox.sending import send_webhooks
 from x402sms.sandbox.state import Sandbox
+from x402sms.sockets import LOOPBACK, listener_on
 
 Result = TypeVar("Result")
 
-HOST = "127.0.0.1"
 _PATIENCE = 15  # seconds for anything that takes milliseconds
 
 
@@ -32,7 +31,7 @@ class RunningSandbox(Controls):
     """A sandbox that serves. The methods may be called from any thread but the server's own."""
 
     def __init__(self, server: _Server) -> None:
-        super().__init__(server.sandbox, f"http://{HOST}:{server.port}")
+        super().__init__(server.sandbox, f"http://{LOOPBACK}:{server.port}")
         self._server = server
         self.app: FastAPI = server.app
 
@@ -90,7 +89,7 @@ class _Server(uvicorn.Server):
         self.app = create_app(config)
         self.sandbox: Sandbox = self.app.state.sandbox
         self.sandbox.settlement.check()
-        self._socket = _listen(config.port)
+        self._socket = listener_on(LOOPBACK, config.port)
         self.port: int = self._socket.getsockname()[1]
         self.up = threading.Event()
         self.loop: asyncio.AbstractEventLoop
@@ -142,18 +141,3 @@ class _Server(uvicorn.Server):
                 await self._sending
             except asyncio.CancelledError:
                 pass
-
-
-def _listen(port: int) -> socket.socket:
-    # asyncio turns Nagle off only where the protocol is named: without it each answer, sent as
-    # head and body, waits 40 ms for an acknowledgement.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((HOST, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"port {port} of this machine cannot be used: {error.strerror}"
-        ) from error
-    return listener

@@ -15,11 +15,11 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from x402sms.errors import ConfigError, EventStoreError
+from x402sms.sockets import LOOPBACK, listener_on
 from x402sms.webhooks.receiver import WebhookReceiver
 
 logger = logging.getLogger("x402sms")
 
-LOOPBACK = "127.0.0.1"
 CATCH_UP_SECONDS = 30  # between two looks for what a crash left
 MOST_CONNECTIONS = 200
 _FAREWELL = 5  # seconds for what is under way when it is stopped
@@ -41,7 +41,7 @@ def listen(
     if not path.startswith("/") or set(path) & set("?#{} "):
         raise ConfigError(f"{path!r} is no path of a URL: it begins with a slash")
     app = Starlette(routes=[Route(path, receiver)])
-    server = _Server(app, _listener(host, port), lambda url: (on_ready or _ignore)(url + path))
+    server = _Server(app, listener_on(host, port), lambda url: (on_ready or _ignore)(url + path))
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -106,24 +106,6 @@ async def _catch_up(receiver: WebhookReceiver) -> None:
         except EventStoreError:
             logger.exception("what a crash left is not handled yet")
         await asyncio.sleep(CATCH_UP_SECONDS)
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
-        )[0]
-        # The protocol is named, or asyncio leaves Nagle on and each answer waits for 40 ms.
-        listener = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError) as error:
-        raise ConfigError(f"{host!r} is no address of this machine: {error}") from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}") from None
-    return listener
 
 
 def _ignore(url: str) -> None:
