@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 from tests.ledger.parts import buy
 from tests.protocol.parts import settled, v2
 from x402sms.errors import LedgerError, SpendLimitExceeded
 from x402sms.ledger import Ledger, open_ledger
+from x402sms.ledger.postgres import PostgresLedger
 from x402sms.limits import SpendLimits
 from x402sms.protocol.effects import NeverSent, Sign
 
@@ -28,13 +30,15 @@ def main(url: str, workers: int, each: int, allowed_usdc: str) -> int:
 
     def work(number: int) -> None:
         os.close(go_writing)
-        with_ledger = open_ledger(url)  # all at once, on a database that may be empty
+        ledger = PostgresLedger(url)  # all at once, on a database that may be empty
         say(f"worker {os.getpid()}")
         os.read(go_reading, 1)  # ends when the parent lets go
         for turn in range(each):
-            say(purchase(with_ledger, f"{number}-{turn}", limits, sent=turn >= NEVER_SENT))
-        with_ledger.close()
+            say(purchase(ledger, f"{number}-{turn}", limits, sent=turn >= NEVER_SENT))
+        ledger.close()
 
+    with closing(open_ledger(":memory:")) as unshared:
+        purchase(unshared, "what is loaded on first use", limits, sent=True)
     children = [forked(work, number) for number in range(workers)]
     sys.stdin.readline()
     os.close(go_writing)

@@ -28,10 +28,11 @@ LOOK_SECONDS = 0.004  # between two looks at the books, to leave the workers som
 # Of everyone, and not only of the wallet there is: nothing may hide from it.
 COUNTED = "SELECT count(*), coalesce(sum(reserved_atomic), 0) FROM x402sms.payments"
 COUNTED += " WHERE state != 'void'"
+# One that is in the middle of something, if there is one right now.
 CUT = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE datname = current_database() AND application_name = 'x402sms' AND state = 'active'
-    LIMIT 1
+    WHERE datname = current_database() AND application_name = 'x402sms'
+    ORDER BY state = 'active' DESC LIMIT 1
 """
 
 
@@ -121,12 +122,13 @@ def test_the_budget_is_exact_when_workers_are_killed_and_a_connection_is_cut(
     postgres: Postgres, empty: str
 ) -> None:
     with started(empty, WORKERS) as fleet:
+        cut: list[tuple[bool, ...]] = []
         kills = [lambda pid=pid: os.kill(pid, signal.SIGKILL) for pid in fleet.pids[:3]]
         accidents: dict[int, Callable[[], object]] = dict(zip((80, 160, 240), kills, strict=True))
-        accidents[300] = lambda: postgres.execute(CUT, database=DATABASE)
+        accidents[300] = lambda: cut.extend(postgres.execute(CUT, database=DATABASE))
         said = watch(fleet, empty, accidents)
 
-    assert fleet.process.wait() == 3
+    assert (fleet.process.wait(), cut) == (3, [(True,)])
     assert counted(postgres) == (ALLOWED, ALLOWED * PRICE_ATOMIC)
     # What each of the dead, and who lost the connection, was about is reserved and counts.
     assert ALLOWED - 4 <= said["paid"] <= ALLOWED

@@ -48,7 +48,9 @@ def open_ledger(location: str | os.PathLike[str] | None = None) -> Ledger:
 def _postgres(url: str) -> Ledger:
     try:
         from x402sms.ledger.postgres import PostgresLedger  # noqa: PLC0415  only with the extra
-    except ImportError as missing:  # also where psycopg finds no libpq
+    except ImportError as missing:
+        if missing.name not in {None, "psycopg"}:  # None: psycopg finds no libpq
+            raise
         raise ConfigError(
             "a ledger on PostgreSQL needs: pip install 'x402sms[postgres]'"
         ) from missing
