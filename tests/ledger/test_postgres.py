@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -251,34 +251,33 @@ def test_whoever_gets_no_connection_signs_nothing(
     assert buy(ledger, [v2(), settled()]).error is None
 
 
-@contextmanager
-def locked(url: str, key: Key) -> Iterator[None]:
-    """As by a worker that is in the middle of a reservation for the same payer."""
-    with (
-        PostgresLedger(url) as other,
-        other._transaction(postgres_schema.lock_of("payments", *key[:2])),
-    ):
-        yield
+def lock_books(holder: PostgresLedger, key: Key) -> AbstractContextManager[object]:
+    """As a worker does that is in the middle of a reservation for the same payer."""
+    network, payer, _ = key
+    return holder._transaction(postgres_schema.lock_of("payments", network, payer))
 
 
 def test_a_payer_whose_books_stay_locked_pays_nothing(
     ledger: PostgresLedger, empty_postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with locked(empty_postgres, signed_key(attempt())):
+    with PostgresLedger(empty_postgres) as holder, lock_books(holder, signed_key(attempt())):
         monkeypatch.setattr(postgres_schema, "LOCK_SECONDS", A_MOMENT)
         with pytest.raises(LedgerError, match="lock timeout"):
             ledger.reserve(attempt(), [], now=NOW)
-        ledger.reserve(attempt(payer=OTHER), [], now=NOW)  # another's books are
+        ledger.reserve(attempt(payer=OTHER), [], now=NOW)  # another's books are open
     assert [payment.payer for payment in ledger.payments()] == [OTHER]
 
 
 def test_a_worker_that_stops_in_the_middle_does_not_stop_the_others(
     ledger: PostgresLedger, empty_postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_schema, "IDLE_SECONDS", A_MOMENT)
-    with pytest.raises(LedgerError, match="idle-in-transaction"):  # noqa: SIM117  in turn
-        with locked(empty_postgres, signed_key(attempt())):
-            ledger.reserve(attempt(), [], now=NOW)
+    with PostgresLedger(empty_postgres) as holder, ExitStack() as stopped:
+        with monkeypatch.context() as patched:  # for its transaction alone
+            patched.setattr(postgres_schema, "IDLE_SECONDS", A_MOMENT)
+            stopped.enter_context(lock_books(holder, signed_key(attempt())))
+        ledger.reserve(attempt(), [], now=NOW)
+        with pytest.raises(LedgerError, match="idle-in-transaction"):
+            stopped.close()
     assert intents(ledger) == ["a"]
 
 
@@ -317,11 +316,12 @@ def test_a_commit_whose_answer_is_lost_signs_nothing_and_counts_if_it_landed(
     fault: Fault,
     landed: bool,
 ) -> None:
-    monkeypatch.setattr(postgres_connection, "SILENCE_SECONDS", A_MOMENT)
     with PostgresLedger(network.url(DATABASE)) as far:
         network.fault = fault
-        with pytest.raises(LedgerError, match="counts as spent if it arrived") as caught:
-            far.reserve(attempt(), [CAP_OF_FIVE], now=NOW)
+        with monkeypatch.context() as patched:
+            patched.setattr(postgres_connection, "SILENCE_SECONDS", 1)
+            with pytest.raises(LedgerError, match="counts as spent if it arrived") as caught:
+                far.reserve(attempt(), [CAP_OF_FIVE], now=NOW)
         network.fault = None
 
         assert intents(ledger) == (["a"] if landed else [])
