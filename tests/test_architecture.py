@@ -185,6 +185,12 @@ def test_only_what_reads_the_chain_knows_web3() -> None:
     assert breaches([each for each in users if each.part not in WEB3]) == []
 
 
+def test_only_the_ledger_knows_psycopg() -> None:
+    users = [each for each in OTHERS if knows(each, "psycopg", "psycopg_pool")]
+    assert users
+    assert breaches([each for each in users if each.part != "ledger"]) == []
+
+
 def test_nothing_but_wallet_and_sandbox_knows_eth_account() -> None:
     users = [each for each in OTHERS if knows(each, "eth_account", "eth_keyfile", "eth_keys")]
     assert breaches([each for each in users if each.part not in {"wallet", "sandbox"}]) == []
@@ -252,6 +258,7 @@ def test_no_module_has_a_float_for_money() -> None:
 
 
 HEAVY = ["web3", "eth_account", "eth_keyfile", "eth_keys", "py_ecc", "requests", "fastapi"]
+HEAVY += ["psycopg"]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ def test_the_wheel_carries_the_abi_the_types_and_the_migrations(wheel: zipfile.Z
     assert {
         "contracts_abi/FiatTokenV2_2.json",
         "x402sms/py.typed",
+        "x402sms/ledger/migrations/postgres_0001.sql",
         "x402sms/ledger/migrations/sqlite_0001.sql",
+        "x402sms/ledger/sql/postgres/payments.sql",
         "x402sms/sandbox/app.py",
     } <= names
     assert not [name for name in names if name.startswith(("tests/", "examples/"))]
@@ -71,6 +73,7 @@ EXTRAS = {
     "mcp": {"mcp"},
     "webhooks": {"starlette", "uvicorn"},
     "keyring": {"keyring"},
+    "postgres": {"psycopg"},
 }
 
 
@@ -121,6 +124,10 @@ MISSING = {
     "sandbox command": ("fastapi", "from x402sms.cli.app import run; run(['sandbox'])"),
     "mcp": ("mcp", "from x402sms.cli.app import run; run(['mcp'])"),
     "webhooks": ("uvicorn", "from x402sms.cli.app import run; run(['webhooks', 'listen'])"),
+    "postgres": (
+        "psycopg",
+        "from x402sms import open_ledger; open_ledger('postgresql://host/database')",
+    ),
     "webhooks in an application": (
         "starlette",
         "from x402sms.webhooks import WebhookReceiver",

@@ -55,7 +55,7 @@ class Settings:
     network: Network
     base_url: str
     limits: SpendLimits
-    ledger: str | None
+    ledger: str | None = field(repr=False)  # a URL may hold a password
     rpc_url: str | None = field(repr=False)  # its path is often a key
     rest_url: str
     topup_url: str

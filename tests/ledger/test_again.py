@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -24,13 +23,6 @@ HOUR = 3600
 OPEN = [PaymentState.RESERVED, PaymentState.REFUSED, PaymentState.UNKNOWN]
 FOUND = OnChainSettled(ELSEWHERE, OTHER, 7)
 NEVER_SENT = Outcome(PaymentState.VOID, "no connection", never_sent=True)
-
-
-@pytest.fixture(params=["file", "memory"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    opened = open_ledger(tmp_path / "payments.db" if request.param == "file" else ":memory:")
-    yield opened
-    opened.close()
 
 
 def row(ledger: Ledger, intent: str = "a") -> Payment:

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.ledger.conftest import Reopen
 from tests.ledger.parts import NOW, RECIPIENT
 from x402sms.errors import IntentConflict, LedgerError, SpendLimitExceeded
-from x402sms.ledger import Charge, Ledger, open_ledger
+from x402sms.ledger import Charge, Ledger
 from x402sms.limits import Budget, SpendLimits
 from x402sms.protocol.types import PaymentState
 
 HOUR = 3600
-
-
-@pytest.fixture(params=["file", "memory"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    opened = open_ledger(tmp_path / "payments.db" if request.param == "file" else ":memory:")
-    yield opened
-    opened.close()
 
 
 def charge(intent: str = "a", amount_atomic: int = 10, **changes: Any) -> Charge:
@@ -146,11 +138,9 @@ def test_the_limits_of_a_wallet_are_not_spent_by_an_account(ledger: Ledger) -> N
     assert ledger.spent_atomic(network="eip155:8453", payer="key:1") == 0
 
 
-def test_of_many_that_ask_at_once_one_is_let_through(tmp_path: Path) -> None:
-    path = tmp_path / "payments.db"
-
+def test_of_many_that_ask_at_once_one_is_let_through(reopen: Reopen) -> None:
     def one(number: int) -> bool:
-        with closing(open_ledger(path)) as opened:
+        with closing(reopen()) as opened:
             return opened.charges.ask(replace(charge(), url=str(number)), (), now=NOW) is None
 
     with ThreadPoolExecutor(8) as pool:

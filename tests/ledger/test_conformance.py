@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.ledger.conftest import Reopen
 from tests.ledger.parts import CAP_OF_FIVE, NOW, OTHER, PAYER, RECIPIENT, attempt
 from x402sms.errors import (
     AlreadyPaid,
@@ -30,13 +31,6 @@ from x402sms.protocol.types import Outcome, PaymentState
 
 HASH = "0x" + "ab" * 32
 HOUR, DAY = 3600, 86_400
-
-
-@pytest.fixture(params=["file", "memory"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    opened = open_ledger(tmp_path / "payments.db" if request.param == "file" else ":memory:")
-    yield opened
-    opened.close()
 
 
 def spent(ledger: Ledger, since: int = 0) -> int:
@@ -407,17 +401,16 @@ def test_a_path_that_is_none_is_a_config_error(location: str) -> None:
     assert os.listdir() == []
 
 
-def test_a_ledger_that_is_reopened_knows_what_it_knew(tmp_path: Path) -> None:
-    first = open_ledger(tmp_path / "x.db")
+def test_a_ledger_that_is_reopened_knows_what_it_knew(reopen: Reopen) -> None:
+    first = reopen()
     first.reserve(attempt(), [], now=NOW)
     first.close()
     first.close()
-    second = open_ledger(tmp_path / "x.db")
+    second = reopen()
     assert second.find("a")[0].state is PaymentState.RESERVED
     second.reserve(attempt(), [], now=NOW + 5)
     (payment,) = second.find("a")
     assert (payment.presentations, payment.created_at, payment.updated_at) == (2, NOW, NOW + 5)
-    second.close()
 
 
 def test_a_reservation_is_quick_enough_to_stand_before_every_payment(ledger: Ledger) -> None:

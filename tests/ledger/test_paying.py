@@ -35,7 +35,7 @@ from x402sms.errors import (
     PaymentUnknown,
     SpendLimitExceeded,
 )
-from x402sms.ledger import Payment, SQLiteLedger
+from x402sms.ledger import Ledger, Payment, SQLiteLedger
 from x402sms.limits import SpendLimits
 from x402sms.protocol.effects import NeverSent, Sign
 from x402sms.protocol.networks import BASE
@@ -58,17 +58,17 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ledger(path: Path) -> Iterator[SQLiteLedger]:
+def book(path: Path) -> Iterator[SQLiteLedger]:
     with SQLiteLedger(path) as opened:
         yield opened
 
 
-def row(ledger: SQLiteLedger, intent: str = "invoice-7") -> Payment:
+def row(ledger: Ledger, intent: str = "invoice-7") -> Payment:
     (payment,) = ledger.find(intent)
     return payment
 
 
-def spent(ledger: SQLiteLedger) -> int:
+def spent(ledger: Ledger) -> int:
     return ledger.spent_atomic(network=BASE.caip2, payer=WALLET.address)
 
 
@@ -129,12 +129,12 @@ def read_only(path: Path, ledger: SQLiteLedger, others: ExitStack) -> None:
 )
 def test_nothing_is_signed_when_the_ledger_is_ruined_in_use(
     path: Path,
-    ledger: SQLiteLedger,
+    book: SQLiteLedger,
     ruined: Callable[[Path, SQLiteLedger, ExitStack], None],
 ) -> None:
     with ExitStack() as others:
-        ruined(path, ledger, others)
-        played = buy(ledger, [v2(), settled()])
+        ruined(path, book, others)
+        played = buy(book, [v2(), settled()])
     assert isinstance(played.error, LedgerError)
     assert not played.driver.all_of(Sign)
     assert_says_what_to_do(played.error, path)
@@ -148,11 +148,11 @@ def assert_says_what_to_do(error: Exception, path: Path) -> None:
         assert way_out in message
 
 
-def test_a_full_ledger_pays_again_once_there_is_space(path: Path, ledger: SQLiteLedger) -> None:
-    full(path, ledger, ExitStack())
-    assert isinstance(buy(ledger, [v2(), settled()]).error, LedgerError)
-    ledger._open().execute("PRAGMA max_page_count = 100000")
-    assert buy(ledger, [v2(), settled()]).error is None
+def test_a_full_ledger_pays_again_once_there_is_space(path: Path, book: SQLiteLedger) -> None:
+    full(path, book, ExitStack())
+    assert isinstance(buy(book, [v2(), settled()]).error, LedgerError)
+    book._open().execute("PRAGMA max_page_count = 100000")
+    assert buy(book, [v2(), settled()]).error is None
 
 
 def test_a_file_that_may_not_grow_is_a_full_disk(path: Path) -> None:
@@ -236,7 +236,7 @@ def test_a_ledger_that_cannot_be_opened_says_what_to_do(tmp_path: Path, kind: st
 # --- whole purchases
 
 
-def test_a_purchase_is_reserved_then_signed_then_settled(ledger: SQLiteLedger) -> None:
+def test_a_purchase_is_reserved_then_signed_then_settled(ledger: Ledger) -> None:
     played = buy(ledger, [v2(), settled()])
     assert played.receipt is not None
     assert played.receipt == row(ledger).receipt()
@@ -244,7 +244,7 @@ def test_a_purchase_is_reserved_then_signed_then_settled(ledger: SQLiteLedger) -
 
 
 def test_a_purchase_that_a_crash_left_is_resumed_with_the_same_authorization(
-    ledger: SQLiteLedger,
+    ledger: Ledger,
 ) -> None:
     first = buy(ledger, [v2(), KeyboardInterrupt()])
     second = buy(ledger, [settled()], now=NOW + 20)
@@ -252,7 +252,7 @@ def test_a_purchase_that_a_crash_left_is_resumed_with_the_same_authorization(
     assert (row(ledger).state, row(ledger).presentations) == (PaymentState.SETTLED, 2)
 
 
-def test_a_purchase_that_is_paid_is_not_paid_again(ledger: SQLiteLedger) -> None:
+def test_a_purchase_that_is_paid_is_not_paid_again(ledger: Ledger) -> None:
     buy(ledger, [v2(), settled()])
     replayed = buy(ledger, [settled()])
     assert replayed.receipt == row(ledger).receipt()
@@ -262,7 +262,7 @@ def test_a_purchase_that_is_paid_is_not_paid_again(ledger: SQLiteLedger) -> None
 
 
 def test_a_purchase_that_was_cancelled_on_the_chain_needs_another_intent(
-    ledger: SQLiteLedger,
+    ledger: Ledger,
 ) -> None:
     cancelled = buy(ledger, [v2(), OSError()], chain=[OnChainCancelled(TRANSACTION)])
     assert isinstance(cancelled.error, PaymentRefused)
@@ -270,7 +270,7 @@ def test_a_purchase_that_was_cancelled_on_the_chain_needs_another_intent(
     assert buy(ledger, [v2(), settled()], intent="invoice-8").error is None
 
 
-def test_a_row_rebuilt_from_the_chain_is_already_paid(ledger: SQLiteLedger) -> None:
+def test_a_row_rebuilt_from_the_chain_is_already_paid(ledger: Ledger) -> None:
     """Of such a row nothing is known but the money: neither the request nor how to present it."""
     with SQLiteLedger(":memory:") as lost:
         buy(lost, [v2(), settled()])
@@ -310,7 +310,7 @@ def test_a_row_rebuilt_from_the_chain_is_already_paid(ledger: SQLiteLedger) -> N
 
 
 def test_what_a_server_refused_counts_though_the_next_connection_fails(
-    ledger: SQLiteLedger,
+    ledger: Ledger,
 ) -> None:
     """It has the authorization and can settle it until its window is over."""
     played = buy(ledger, [v2(), UNEXPLAINED, NeverSent()], pauses=(1.0,))
@@ -319,19 +319,19 @@ def test_what_a_server_refused_counts_though_the_next_connection_fails(
     assert isinstance(played.error, PaymentRefused | PaymentUnknown)
 
 
-def test_what_never_left_gives_the_budget_back(ledger: SQLiteLedger) -> None:
+def test_what_never_left_gives_the_budget_back(ledger: Ledger) -> None:
     assert isinstance(buy(ledger, [v2(), NeverSent()]).error, NeverSent)
     assert spent(ledger) == 0
 
 
-def test_what_was_tried_before_and_never_left_now_still_counts(ledger: SQLiteLedger) -> None:
+def test_what_was_tried_before_and_never_left_now_still_counts(ledger: Ledger) -> None:
     buy(ledger, [v2(), OSError()])
     again = buy(ledger, [NeverSent()], now=NOW + 5)
     assert isinstance(again.error, PaymentUnknown)
     assert spent(ledger) == 10_000
 
 
-def test_a_new_price_beyond_a_budget_is_not_signed(ledger: SQLiteLedger) -> None:
+def test_a_new_price_beyond_a_budget_is_not_signed(ledger: Ledger) -> None:
     played = buy(ledger, [v2(), DEARER], limits=SpendLimits(per_day="0.015"))
     assert [sign.authorization.amount_atomic for sign in played.driver.all_of(Sign)] == [10_000]
     assert spent(ledger) == 10_000
@@ -341,7 +341,7 @@ def test_a_new_price_beyond_a_budget_is_not_signed(ledger: SQLiteLedger) -> None
 
 @pytest.mark.parametrize("late", [0, 1])
 def test_a_new_price_beyond_a_budget_is_not_signed_in_another_call(
-    ledger: SQLiteLedger, late: int
+    ledger: Ledger, late: int
 ) -> None:
     limits = SpendLimits(per_day="0.015")
     buy(ledger, [v2(), OSError()], limits=limits)
@@ -351,7 +351,7 @@ def test_a_new_price_beyond_a_budget_is_not_signed_in_another_call(
     assert isinstance(played.error, PaymentUnknown)
 
 
-def test_a_new_price_reserves_the_larger_amount(ledger: SQLiteLedger) -> None:
+def test_a_new_price_reserves_the_larger_amount(ledger: Ledger) -> None:
     buy(ledger, [v2(), DEARER, OSError()])
     assert (row(ledger).amount_atomic, spent(ledger)) == (20_000, 20_000)
     cheaper = v2(v2_message(v2_entry(amount="5000")))
@@ -359,14 +359,14 @@ def test_a_new_price_reserves_the_larger_amount(ledger: SQLiteLedger) -> None:
     assert (row(ledger).amount_atomic, spent(ledger)) == (5_000, 20_000)
 
 
-def test_what_settles_counts_with_the_amount_that_settled(ledger: SQLiteLedger) -> None:
+def test_what_settles_counts_with_the_amount_that_settled(ledger: Ledger) -> None:
     settled_on_chain = OnChainSettled(TRANSACTION, RECIPIENT, 10_000)
     buy(ledger, [v2(), DEARER, settled()], chain=[settled_on_chain])
     assert (row(ledger).amount_atomic, spent(ledger)) == (10_000, 10_000)
 
 
 def test_the_end_of_a_shorter_window_voids_nothing_that_a_longer_one_allows(
-    ledger: SQLiteLedger,
+    ledger: Ledger,
 ) -> None:
     """First promised for 60 seconds, then at another price for 30."""
     buy(ledger, [v2(), SHORTER, OSError()])
@@ -375,7 +375,7 @@ def test_the_end_of_a_shorter_window_voids_nothing_that_a_longer_one_allows(
         assert (spent(ledger) > 0) == counts
 
 
-def test_budgets_of_recipients_hold_whichever_promise_settles(ledger: SQLiteLedger) -> None:
+def test_budgets_of_recipients_hold_whichever_promise_settles(ledger: Ledger) -> None:
     limits = SpendLimits(pay_to={RECIPIENT: "0.01", STRANGER: "0.01"})
     to_another = v2(v2_message(v2_entry(payTo=STRANGER)))
     buy(ledger, [v2(), to_another, OSError()], limits=limits)
@@ -388,7 +388,7 @@ def signed(played: Played) -> set[bytes]:
     return {sign.authorization.nonce for sign in played.driver.all_of(Sign)}
 
 
-def test_however_often_it_is_tried_one_purchase_has_one_nonce(ledger: SQLiteLedger) -> None:
+def test_however_often_it_is_tried_one_purchase_has_one_nonce(ledger: Ledger) -> None:
     nonces: set[bytes] = set()
     for second in range(0, 600, 25):
         answer = OSError() if second % 50 else refused("unexpected_error")

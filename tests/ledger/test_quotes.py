@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.ledger.conftest import Reopen
 from tests.ledger.parts import NOW
 from x402sms import quoted
 from x402sms.errors import LedgerError
-from x402sms.ledger import Ledger, open_ledger
-from x402sms.ledger import quotes as kept_quotes
+from x402sms.ledger import Ledger, postgres_quotes, quotes
 from x402sms.protocol.effects import Quote
 from x402sms.quoted import RememberedQuotes
 
 QUOTE = Quote((("payment-required", "e30="),), b"\xff{}", "https://seller.example/sms")
 OTHER = Quote((), b"", "https://seller.example/other")
-
-
-@pytest.fixture(params=["file", "memory"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    opened = open_ledger(tmp_path / "payments.db" if request.param == "file" else ":memory:")
-    yield opened
-    opened.close()
 
 
 def test_a_route_has_its_last_quote(ledger: Ledger) -> None:
@@ -42,7 +33,8 @@ def test_a_route_has_its_last_quote(ledger: Ledger) -> None:
 def test_of_too_many_routes_the_oldest_are_forgotten(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_quotes, "MOST_ROUTES", 3)
+    for store in (quotes, postgres_quotes):
+        monkeypatch.setattr(store, "MOST_ROUTES", 3)
     for number in range(5):
         ledger.quotes.put(f"GET /{number}", "quote", now=NOW + number)
 
@@ -51,14 +43,10 @@ def test_of_too_many_routes_the_oldest_are_forgotten(
     ] * 3
 
 
-def test_another_process_has_it_too(tmp_path: Path) -> None:
-    path = tmp_path / "payments.db"
-    first, second = open_ledger(path), open_ledger(path)
-    RememberedQuotes(first).put("GET /a", QUOTE, now=NOW)
+def test_another_process_has_it_too(reopen: Reopen) -> None:
+    RememberedQuotes(reopen()).put("GET /a", QUOTE, now=NOW)
 
-    assert RememberedQuotes(second).get("GET /a") == QUOTE
-    first.close()
-    second.close()
+    assert RememberedQuotes(reopen()).get("GET /a") == QUOTE
 
 
 def test_what_is_at_hand_is_not_asked_for_again(ledger: Ledger) -> None:
@@ -100,8 +88,8 @@ def test_what_cannot_be_read_is_forgotten(ledger: Ledger, text: str) -> None:
 def test_memory_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quoted, "MOST_ROUTES", 2)
     remembered = RememberedQuotes(ledger)
-    quotes: list[Any] = [QUOTE, OTHER, QUOTE]
-    for number, quote in enumerate(quotes):
+    asked: list[Any] = [QUOTE, OTHER, QUOTE]
+    for number, quote in enumerate(asked):
         remembered.put(f"GET /{number}", quote, now=NOW)
 
     assert [remembered.at_hand(f"GET /{number}") for number in range(3)] == [False, True, True]

@@ -18,7 +18,7 @@ import pytest
 
 from tests.ledger.parts import CAP_OF_FIVE, NOW, PAYER, attempt, open_at_once, reserve_many
 from x402sms.errors import LedgerError
-from x402sms.ledger import SQLiteLedger, sqlite, sqlite_file
+from x402sms.ledger import SQLiteLedger, promising, sqlite_file
 from x402sms.protocol.networks import BASE
 from x402sms.protocol.types import Outcome, PaymentState
 
@@ -417,7 +417,7 @@ def test_an_interrupt_in_a_transaction_leaves_it_undone_and_the_ledger_usable(
 
     with SQLiteLedger(path) as ledger:
         with monkeypatch.context() as patched:
-            patched.setattr(sqlite, "_check", interrupted)
+            patched.setattr(promising, "_check", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 ledger.reserve(attempt(), [CAP_OF_FIVE], now=NOW)
         assert ledger.find("a") == []

@@ -12,6 +12,7 @@ from eth_account.signers.local import LocalAccount
 
 from tests.parts.anvil import Anvil, start_anvil
 from tests.parts.official_server import OfficialServer, run_official_server
+from tests.parts.postgres import Postgres, start_postgres
 from tests.parts.usdc import BASE, Deployment, Usdc, deploy_usdc
 
 
@@ -72,3 +73,10 @@ def official_server(shared_official_server: OfficialServer) -> OfficialServer:
     """The official x402 server on `base_chain`, with nothing served so far."""
     shared_official_server.served.clear()
     return shared_official_server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL server for the whole run."""
+    with start_postgres() as server:
+        yield server

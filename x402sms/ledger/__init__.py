@@ -1,4 +1,4 @@
-"""What was promised and paid, and the budgets: one protocol, kept in SQLite."""
+"""What was promised and paid, and the budgets: one protocol, in SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -26,18 +26,37 @@ __all__ = [
 def open_ledger(location: str | os.PathLike[str] | None = None) -> Ledger:
     """The ledger at a path, a `sqlite:///` URL or `":memory:"`; None is the user's own.
 
+    At a `postgresql://` URL, libpq's, machines share it; that needs the extra `postgres`.
+
     Raises LedgerError where it cannot be used, ConfigError for a location of another kind.
     """
     if location is None:
         return SQLiteLedger(default_ledger_path())
     text = os.fspath(location)
+    if text.startswith(("postgresql://", "postgres://")):
+        return _postgres(text)
     if "://" in text and not text.startswith("sqlite:///"):
         scheme = text.partition("://")[0]
-        raise ConfigError(f"no ledger of the kind {scheme}: give a file path or sqlite:///path")
+        raise ConfigError(
+            f"no ledger of the kind {scheme}: give a file path, sqlite:///path, or "
+            "postgresql://user@host/database"
+        )
     path = text.removeprefix("sqlite:///")
     if "\0" in path or not path:
         raise ConfigError(f"{path!r} is no path of a ledger")
     return SQLiteLedger(os.path.expanduser(path))
+
+
+def _postgres(url: str) -> Ledger:
+    try:
+        from x402sms.ledger.postgres import PostgresLedger  # noqa: PLC0415  only with the extra
+    except ImportError as missing:
+        if missing.name not in {None, "psycopg"}:  # None: psycopg finds no libpq
+            raise
+        raise ConfigError(
+            "a ledger on PostgreSQL needs: pip install 'x402sms[postgres]'"
+        ) from missing
+    return PostgresLedger(url)
 
 
 def default_ledger_path() -> Path:

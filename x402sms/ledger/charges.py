@@ -6,14 +6,11 @@ is written down before it is asked for, and what was asked for is looked for, no
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from x402sms.errors import IntentConflict
-from x402sms.ledger.sqlite_file import number
 from x402sms.limits import Budget
 from x402sms.money import to_usdc
 from x402sms.protocol.types import PaymentState
@@ -78,76 +75,48 @@ class Charges(Protocol):
         ...
 
 
-_NAMES = [field.name for field in fields(Charge)]
-_SELECT = f"SELECT {', '.join(_NAMES)} FROM charges"  # noqa: S608  names of ours, no input
-_FIND = f"{_SELECT} WHERE account = ? AND intent = ?"
-_ASK = f"""
-    INSERT OR REPLACE INTO charges ({", ".join(_NAMES)})
-    VALUES ({", ".join(f":{name}" for name in _NAMES)})
-"""  # noqa: S608  as above
-_SPENT = """
-    SELECT coalesce(sum(amount_atomic), 0) FROM charges
-    WHERE account = ? AND asked_at > ? AND state != 'void'
-"""
-_END = """
-    UPDATE OR IGNORE charges
-    SET state = ?, order_id = coalesce(?, order_id), amount_atomic = coalesce(?, amount_atomic),
-        updated_at = ?
-    WHERE account = ? AND intent = ?
-        AND (state != 'settled' OR (? = 'settled' AND order_id IS ?))
-        AND (? != 'void' OR ? IN (0, asked_at))
-"""
-_FOREVER = -1
-
-Transaction = Callable[[str], AbstractContextManager[sqlite3.Connection]]
+NAMES = [field.name for field in fields(Charge)]
+_EVER = -1
 
 
-class SQLiteCharges:
-    """See `Charges`. `transaction` is the ledger's own: one file, one lock."""
+class Asked(Protocol):
+    """The charges in one transaction, beside which nothing else is written of their account."""
 
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
+    def find(self, account: str, intent: str) -> Charge | None: ...
 
-    def ask(self, charge: Charge, budgets: Sequence[Budget], *, now: int) -> Charge | None:
-        # FULL: on disk before the request leaves, power cut included.
-        with self._transaction("FULL") as connection:
-            now = _never_backwards(connection, now)
-            earlier = _first(connection.execute(_FIND, (charge.account, charge.intent)))
-            if earlier is not None and earlier.state is not PaymentState.VOID:
-                refuse_other(earlier, charge)
-                return earlier
-            for budget in budgets:
-                _check(connection, budget, charge, now)
-            asked = replace(charge, asked_at=now, updated_at=now)
-            connection.execute(_ASK, {name: getattr(asked, name) for name in _NAMES})
-            return None
+    def latest(self) -> int:
+        """When the last charge of anyone was asked for, 0 where there is none."""
+        ...
 
-    def end(
-        self,
-        charge: Charge,
-        state: PaymentState,
-        *,
-        order_id: str | None = None,
-        amount_atomic: int | None = None,
-        now: int,
-    ) -> bool:
-        with self._transaction("NORMAL") as connection:
-            changes = (state, order_id, amount_atomic, now)
-            only_if = (charge.account, charge.intent, state, order_id, state, charge.asked_at)
-            return connection.execute(_END, (*changes, *only_if)).rowcount == 1
+    def spent(self, account: str, after: int) -> int: ...
 
-    def get(self, account: str, intent: str) -> Charge | None:
-        with self._transaction("NORMAL") as connection:
-            return _first(connection.execute(_FIND, (account, intent)))
+    def put(self, charge: Charge) -> None:
+        """Its row takes the place of the one with the same intent, as the newest of all."""
+        ...
 
-    def list(self, *, since: int = 0) -> list[Charge]:
-        statement = f"{_SELECT} WHERE asked_at >= ? ORDER BY asked_at DESC, rowid DESC"
-        with self._transaction("NORMAL") as connection:
-            return [_charge(row) for row in connection.execute(statement, (since,))]
 
-    def charged_atomic(self, account: str, *, since: int = 0) -> int:
-        with self._transaction("NORMAL") as connection:
-            return number(connection, _SPENT, (account, since - 1))
+def ask_once(asked: Asked, charge: Charge, budgets: Sequence[Budget], now: int) -> Charge | None:
+    """See `Charges.ask`."""
+    # A clock set back must not let yesterday's spending out of today's window.
+    now = max(now, asked.latest())
+    earlier = asked.find(charge.account, charge.intent)
+    if earlier is not None and earlier.state is not PaymentState.VOID:
+        refuse_other(earlier, charge)
+        return earlier
+    for budget in budgets:
+        _check(asked, budget, charge, now)
+    asked.put(replace(charge, asked_at=now, updated_at=now))
+    return None
+
+
+def columns_of(charge: Charge) -> dict[str, object]:
+    return {name: getattr(charge, name) for name in NAMES}
+
+
+def charge_of(row: Sequence[Any]) -> Charge:
+    """The charge whose columns these are, in the order of NAMES."""
+    columns = dict(zip(NAMES, row, strict=True))
+    return Charge(**{**columns, "state": PaymentState(columns["state"])})
 
 
 def refuse_other(earlier: Charge, charge: Charge) -> None:
@@ -161,25 +130,10 @@ def refuse_other(earlier: Charge, charge: Charge) -> None:
         )
 
 
-def _check(connection: sqlite3.Connection, budget: Budget, charge: Charge, now: int) -> None:
+def _check(asked: Asked, budget: Budget, charge: Charge, now: int) -> None:
     if budget.pay_to is not None:
         return  # nobody is paid: the balance was, by a top-up
-    after = _FOREVER if budget.seconds is None else now - budget.seconds
-    spent = number(connection, _SPENT, (charge.account, after))
+    after = _EVER if budget.seconds is None else now - budget.seconds
+    spent = asked.spent(charge.account, after)
     if spent + charge.amount_atomic > budget.cap_atomic:
         raise budget.exceeded(charge.amount_atomic, spent, charge.intent)
-
-
-def _never_backwards(connection: sqlite3.Connection, now: int) -> int:
-    """A clock set back must not let yesterday's spending out of today's window."""
-    return max(now, number(connection, "SELECT coalesce(max(asked_at), 0) FROM charges"))
-
-
-def _charge(row: sqlite3.Row) -> Charge:
-    columns = dict(zip(_NAMES, row, strict=True))
-    return Charge(**{**columns, "state": PaymentState(columns["state"])})
-
-
-def _first(rows: Iterator[sqlite3.Row]) -> Charge | None:
-    row = next(rows, None)
-    return None if row is None else _charge(row)

@@ -5,21 +5,30 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
 
 from x402sms.errors import LedgerError
-from x402sms.ledger.base import Payment, refuse_reuse
-from x402sms.ledger.charges import SQLiteCharges
+from x402sms.ledger.base import Payment
 from x402sms.ledger.database import Database
+from x402sms.ledger.promising import (
+    NAMES,
+    NO_NONCE,
+    Key,
+    columns_of,
+    key_of,
+    outcome_columns,
+    payment_of,
+    promise,
+    signed_key,
+)
 from x402sms.ledger.quotes import SQLiteQuotes
+from x402sms.ledger.sqlite_charges import SQLiteCharges
 from x402sms.ledger.sqlite_file import LEDGER, number
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
 
-_NAMES = [field.name for field in fields(Payment)]
-_COLUMNS = ", ".join(f'"{name}"' for name in _NAMES)
+_COLUMNS = ", ".join(f'"{name}"' for name in NAMES)
 # REPLACE: the row of a nonce takes the authorization that was signed last.
-_VALUES = f"INTO payments ({_COLUMNS}) VALUES ({', '.join(f':{name}' for name in _NAMES)})"
+_VALUES = f"INTO payments ({_COLUMNS}) VALUES ({', '.join(f':{name}' for name in NAMES)})"
 _RESERVE = f"INSERT OR REPLACE {_VALUES}"
 _INSERT = f"INSERT OR IGNORE {_VALUES}"
 _SELECT = f"SELECT {_COLUMNS} FROM payments"  # noqa: S608  as above
@@ -58,8 +67,6 @@ _VOID = """
     WHERE network = ? AND payer = ? AND nonce = ? AND verified = 0
         AND (? OR (presentations = ? AND settleable_until = ?))
 """
-_FOREVER = -1
-_NO_NONCE = ""
 
 
 class SQLiteLedger(Database):
@@ -75,49 +82,13 @@ class SQLiteLedger(Database):
     def reserve(self, attempt: Attempt, budgets: Sequence[Budget], *, now: int) -> None:
         # FULL: on disk before the signature leaves, power cut included.
         with self._transaction(synchronous="FULL") as connection:
-            payment = Payment.reserved(attempt, _never_backwards(connection, now))
-            earlier = _first(connection.execute(_FIND, _key(payment)))
-            if earlier is not None and (refusal := refuse_reuse(earlier, attempt)) is not None:
-                raise refusal
-            if earlier is None or earlier.state is PaymentState.VOID:
-                self._promise(connection, payment, budgets)
-            elif earlier.attempt().authorization == attempt.authorization:
-                # The same promise: as old as it was, and counted already.
-                again = replace(_promised_again(payment, earlier), created_at=earlier.created_at)
-                self._promise(connection, again, ())
-            else:
-                self._promise(connection, _promised_again(payment, earlier), budgets)
-
-    @staticmethod
-    def _promise(
-        connection: sqlite3.Connection, payment: Payment, budgets: Sequence[Budget]
-    ) -> None:
-        for budget in budgets:
-            _check(connection, budget, payment)
-        connection.execute(_RESERVE, _columns(payment))
+            promise(_Promises(connection), attempt, budgets, now)
 
     def record(self, attempt: Attempt, outcome: Outcome, *, now: int) -> Payment:
         # NORMAL: lost with the power, the row still says `reserved`, which counts as spent.
         with self._transaction(synchronous="NORMAL") as connection:
-            authorization = attempt.authorization
-            key = (authorization.network.caip2, authorization.payer, authorization.nonce_hex)
-            connection.execute(
-                _RECORD,
-                {
-                    "state": outcome.state,
-                    "reason": outcome.reason,
-                    "transaction": outcome.transaction,
-                    "never_sent": outcome.never_sent,
-                    "valid_before": authorization.valid_before,
-                    "chain_time": outcome.chain_time,
-                    "burnt": outcome.nonce_burnt,
-                    "now": now,
-                    "network": key[0],
-                    "payer": key[1],
-                    "nonce": key[2],
-                },
-            )
-            return self._found(connection, key)
+            connection.execute(_RECORD, outcome_columns(attempt, outcome, now))
+            return self._found(connection, signed_key(attempt))
 
     def get(self, *, network: str, payer: str, nonce: str) -> Payment | None:
         with self._transaction() as connection:
@@ -128,9 +99,9 @@ class SQLiteLedger(Database):
             amount = found.amount_atomic
             connection.execute(
                 _SETTLE,
-                (found.transaction, found.pay_to, amount, amount, now, *_key(payment)),
+                (found.transaction, found.pay_to, amount, amount, now, *key_of(payment)),
             )
-            return self._found(connection, _key(payment))
+            return self._found(connection, key_of(payment))
 
     def void(
         self, payment: Payment, reason: str, *, nonce_burnt: bool = False, now: int
@@ -142,13 +113,13 @@ class SQLiteLedger(Database):
                     reason,
                     nonce_burnt,
                     now,
-                    *_key(payment),
+                    *key_of(payment),
                     nonce_burnt,
                     payment.presentations,
                     payment.settleable_until,
                 ),
             )
-            return self._found(connection, _key(payment))
+            return self._found(connection, key_of(payment))
 
     def note_delivered(self, *, network: str, payer: str, nonce: str, what: str) -> bool:
         claim = {"network": network, "payer": payer, "nonce": nonce, "what": what}
@@ -157,7 +128,7 @@ class SQLiteLedger(Database):
 
     def insert_settled(self, payment: Payment) -> bool:
         with self._transaction() as connection:
-            return connection.execute(_INSERT, _columns(payment)).rowcount == 1
+            return connection.execute(_INSERT, columns_of(payment)).rowcount == 1
 
     def find(self, intent_or_nonce: str) -> list[Payment]:
         return self._read(
@@ -175,9 +146,9 @@ class SQLiteLedger(Database):
 
     def spent_atomic(self, *, network: str, payer: str, since: int = 0) -> int:
         with self._transaction() as connection:
-            return _spent(connection, (network, payer, _NO_NONCE), since - 1)
+            return _Promises(connection).spent((network, payer, NO_NONCE), since - 1)
 
-    def _found(self, connection: sqlite3.Connection, key: tuple[str, str, str]) -> Payment:
+    def _found(self, connection: sqlite3.Connection, key: Key) -> Payment:
         payment = _first(connection.execute(_FIND, key))
         if payment is None:
             raise LedgerError(
@@ -188,7 +159,7 @@ class SQLiteLedger(Database):
 
     def _read(self, statement: str, parameters: tuple[object, ...]) -> list[Payment]:
         with self._transaction() as connection:
-            return [_payment(row) for row in connection.execute(statement, parameters)]
+            return [payment_of(row) for row in connection.execute(statement, parameters)]
 
     def _failure(self, why: str) -> LedgerError:
         return LedgerError(
@@ -198,68 +169,32 @@ class SQLiteLedger(Database):
         )
 
 
-def _promised_again(payment: Payment, earlier: Payment) -> Payment:
-    """The row of a nonce under which other terms were signed before: any of them may settle."""
-    others = {*earlier.other_recipients.split(), earlier.pay_to} - {payment.pay_to}
-    return replace(
-        payment,
-        reserved_atomic=max(payment.reserved_atomic, earlier.reserved_atomic),
-        first_at=earlier.first_at,
-        settleable_until=max(payment.settleable_until, earlier.settleable_until),
-        other_recipients=" ".join(sorted(others)),
-        presentations=earlier.presentations + 1,
-        delivered=earlier.delivered,
-    )
+class _Promises:
+    """See `Promises`. Nobody else writes meanwhile: the transaction is immediate."""
 
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
 
-def _check(connection: sqlite3.Connection, budget: Budget, payment: Payment) -> None:
-    recipients = (payment.pay_to, *payment.other_recipients.split())
-    if budget.pay_to is not None and budget.pay_to not in recipients:
-        return
-    after = _FOREVER if budget.seconds is None else payment.created_at - budget.seconds
-    spent = _spent(connection, _key(payment), after, budget.pay_to)
-    if spent + payment.reserved_atomic > budget.cap_atomic:
-        raise budget.exceeded(payment.reserved_atomic, spent, payment.intent)
+    def find(self, key: Key) -> Payment | None:
+        return _first(self._connection.execute(_FIND, key))
 
+    def latest(self) -> int:
+        return number(self._connection, "SELECT coalesce(max(created_at), 0) FROM payments")
 
-def _spent(
-    connection: sqlite3.Connection,
-    key: tuple[str, str, str],
-    after: int,
-    pay_to: str | None = None,
-) -> int:
-    """What counts since then, but for the payment with the key's own nonce."""
-    network, payer, nonce = key
-    if pay_to is None:
-        return number(connection, _SPENT, (network, payer, after, nonce))
-    return number(
-        connection,
-        f"{_SPENT} AND (pay_to = ? OR instr(other_recipients, ?) > 0)",
-        (network, payer, after, nonce, pay_to, pay_to),
-    )
+    def spent(self, key: Key, after: int, pay_to: str | None = None) -> int:
+        network, payer, nonce = key
+        if pay_to is None:
+            return number(self._connection, _SPENT, (network, payer, after, nonce))
+        return number(
+            self._connection,
+            f"{_SPENT} AND (pay_to = ? OR instr(other_recipients, ?) > 0)",
+            (network, payer, after, nonce, pay_to, pay_to),
+        )
 
-
-def _never_backwards(connection: sqlite3.Connection, now: int) -> int:
-    """A clock set back must not let yesterday's spending out of today's window."""
-    return max(now, number(connection, "SELECT coalesce(max(created_at), 0) FROM payments"))
-
-
-def _key(payment: Payment) -> tuple[str, str, str]:
-    return payment.network, payment.payer, payment.nonce
-
-
-def _columns(payment: Payment) -> dict[str, object]:
-    return {name: getattr(payment, name) for name in _NAMES}
-
-
-def _payment(row: sqlite3.Row) -> Payment:
-    columns = dict(zip(_NAMES, row, strict=True))
-    columns["state"] = PaymentState(columns["state"])
-    columns["verified"] = bool(columns["verified"])
-    columns["nonce_burnt"] = bool(columns["nonce_burnt"])
-    return Payment(**columns)
+    def put(self, payment: Payment) -> None:
+        self._connection.execute(_RESERVE, columns_of(payment))
 
 
 def _first(rows: Iterator[sqlite3.Row]) -> Payment | None:
     row = next(rows, None)
-    return None if row is None else _payment(row)
+    return None if row is None else payment_of(row)
