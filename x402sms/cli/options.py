@@ -18,7 +18,9 @@ NetworkName = Annotated[
 ]
 LedgerPath = Annotated[
     str | None,
-    typer.Option(metavar="PATH", help="The ledger; else X402SMS_LEDGER, else your own."),
+    typer.Option(
+        metavar="PATH", help="The ledger, or its URL; else X402SMS_LEDGER, else your own."
+    ),
 ]
 MaxPerCall = Annotated[
     str | None,
