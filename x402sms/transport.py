@@ -64,7 +64,7 @@ class X402Transport(Paying[httpx.BaseTransport], httpx.BaseTransport):
             self.tell(exchange.receipt)
             failure = exchange.for_the_caller(error)
             raise failure from failure.__cause__
-        self.tell(receipt or exchange.receipt)
+        self.tell(exchange.to_tell(receipt))
         return exchange.delivered(receipt)
 
     def _perform(self, effect: Effect, exchange: _Exchange) -> object:
@@ -115,7 +115,7 @@ class AsyncX402Transport(Paying[httpx.AsyncBaseTransport], httpx.AsyncBaseTransp
             self.tell(exchange.receipt)
             failure = exchange.for_the_caller(error)
             raise failure from failure.__cause__
-        self.tell(receipt or exchange.receipt)
+        self.tell(exchange.to_tell(receipt))
         return exchange.delivered(receipt)
 
     async def _perform(self, effect: Effect, exchange: _Exchange) -> object:
@@ -227,6 +227,10 @@ class _Exchange:
         if isinstance(result, Receipt):
             self.receipt = result
         return result
+
+    def to_tell(self, receipt: Receipt | None) -> Receipt | None:
+        """What this call paid, as the flow has it in the end: of one that is replayed nothing."""
+        return None if self.receipt is None else receipt or self.receipt
 
     def delivered(self, receipt: Receipt | None) -> httpx.Response:
         if receipt is not None:
