@@ -15,14 +15,15 @@ OTHERS := $(filter-out $(MONEY) tests/__pycache__,\
 # A worker that is done takes over from one that is not: some tests take a minute.
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test check lint types parts cov bench clean
+.PHONY: help demo test check lint types parts cov bench profile clean
 
 help:
 	@echo "make demo    the main job against a sandbox on this machine, ending in a receipt"
 	@echo "make test    every test, real parts included (needs Node for the local chain)"
 	@echo "make check   ruff, mypy --strict, and the tests"
 	@echo "make cov     every test under coverage, and what is not covered"
-	@echo "make bench   what a paid call costs, beside the official client"
+	@echo "make bench   what a paid call costs, beside the official client (QUICK=1: in a minute)"
+	@echo "make profile where the time of a paid call goes"
 
 demo: $(VENV)/.demo
 	@$(BIN)/x402sms demo
@@ -45,7 +46,10 @@ cov: $(VENV)/.dev parts
 	$(PYTEST) --cov tests examples
 
 bench: $(VENV)/.dev
-	@$(BIN)/python benchmarks/paid_call.py
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+profile: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.profiling
 
 parts: node_modules/.package-lock.json
 
