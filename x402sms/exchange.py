@@ -54,7 +54,7 @@ def request_for(
                 "intent": intent,
                 "purchase": purchase,
                 "max_amount": max_price,
-                "route": None if call.buys else str(http.base_url) + call.route,
+                "route": None if call.json is not None else str(http.base_url) + call.route,
             }
         },
     )

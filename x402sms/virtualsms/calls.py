@@ -60,10 +60,12 @@ __all__ = [
 T_co = TypeVar("T_co", covariant=True)
 
 MAX_LONG_POLL_SECONDS = 180
+# What a path is made of beside ids and codes.
 _ROUTE_WORDS = frozenset(
-    "/services /countries /cheapest /pricing /availability /me /balance /stats /transactions"
-    " /orders /sms /swap /cancel /confirm /extend /release".replace("/", "").split(" ")
-) | {""}
+    {"", "services", "countries", "cheapest", "pricing", "availability"}
+    | {"me", "balance", "stats", "transactions", "orders", "sms"}
+    | {"swap", "cancel", "confirm", "extend", "release"}
+)
 PER_PAGE = 50
 
 
@@ -74,8 +76,8 @@ class Call(Generic[T_co]):
     `path` is relative to the root of the API and percent-encoded. `json` is the body, or None
     for none. `parse` takes the parsed JSON of a 2xx (see `parse_json`) and raises only
     UnreadableResponse. The answer may take `long_poll_seconds` longer than an ordinary one.
-    `buys` is true for what costs money beyond the call itself; what does not has one price by
-    `route`, its path without its values.
+    `buys` is true for what costs money beyond the call itself. What has no body has one price by
+    `route`, its path without its values; a body may set it.
     """
 
     method: Literal["GET", "POST"]
