@@ -127,6 +127,22 @@ def test_an_offer_that_nobody_took_is_no_price(answer: Said | BaseException) -> 
 
 
 @pytest.mark.parametrize(
+    ("prepay", "method", "kept"),
+    [
+        (Prepay.NEVER, "GET", 0),
+        (Prepay.AUTO, "GET", 1),
+        (Prepay.AUTO, "POST", 0),
+        (Prepay.ALWAYS, "POST", 1),
+    ],
+)
+def test_what_never_pays_ahead_is_not_remembered(prepay: Prepay, method: str, kept: int) -> None:
+    buying = purchase(method=method, route=ROUTE)
+    played = ahead(v2(), settled(), quote="none", prepay=prepay, buying=buying)
+
+    assert len(played.driver.all_of(Remember)) == kept
+
+
+@pytest.mark.parametrize(
     ("prepay", "method", "amount", "pays"),
     [
         (Prepay.NEVER, "GET", 1_000, False),

@@ -42,10 +42,15 @@ class Latest:
     quote: Quote | None = None
 
 
+def may_go_ahead(payer: Payer, purchase: Purchase) -> bool:
+    """Whether a call like this one pays ahead where its price is known: else it need not be."""
+    reads = purchase.method in _READS
+    return payer.prepay is Prepay.ALWAYS or (payer.prepay is Prepay.AUTO and reads)
+
+
 def attempt_ahead(payer: Payer, purchase: Purchase) -> Generator[Effect, Any, Attempt | None]:
     """The attempt that goes with the first request, reserved. None: ask first."""
-    reads = purchase.method in _READS
-    if payer.prepay is Prepay.NEVER or (payer.prepay is Prepay.AUTO and not reads):
+    if not may_go_ahead(payer, purchase):
         return None
     quote: Quote | None = yield Remembered(purchase.route)
     if quote is None:

@@ -27,7 +27,7 @@ from x402sms.errors import (
     PaymentError,
 )
 from x402sms.money import to_usdc
-from x402sms.protocol.ahead import Latest, attempt_ahead
+from x402sms.protocol.ahead import Latest, attempt_ahead, may_go_ahead
 from x402sms.protocol.attempt import make_attempt
 from x402sms.protocol.effects import (
     Answer,
@@ -36,7 +36,6 @@ from x402sms.protocol.effects import (
     NeverSent,
     Now,
     Payer,
-    Prepay,
     Purchase,
     Quote,
     Recall,
@@ -152,7 +151,7 @@ def _remember(
     payer: Payer, purchase: Purchase, receipt: Receipt, quote: Quote | None
 ) -> Generator[Effect, Any, None]:
     """Only what was paid: an offer that nobody took is no price."""
-    if payer.prepay is not Prepay.NEVER and receipt.state is PaymentState.SETTLED:
+    if may_go_ahead(payer, purchase) and receipt.state is PaymentState.SETTLED:
         yield Remember(purchase.route, quote)
 
 
