@@ -23,12 +23,16 @@ _SECONDS = {"per_hour": 3600, "per_day": 86_400, "total": None}
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """At most `cap_atomic` over the last `seconds` (None: ever), to `pay_to` (None: anyone)."""
+    """At most `cap_atomic` over the last `seconds` (None: ever), to `pay_to` (None: anyone).
+
+    With `of_worker`, only what the same worker promised counts.
+    """
 
     name: str
     cap_atomic: int
     seconds: int | None = None
     pay_to: str | None = None
+    of_worker: bool = False
 
     def exceeded(self, amount_atomic: int, spent_atomic: int, intent: str) -> SpendLimitExceeded:
         """The error for paying `amount_atomic` on top of what counts as spent already."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
@@ -35,7 +35,8 @@ class Payment:
     `other_recipients` are those of the earlier ones (with spaces between), `first_at` is when the
     first was promised, `created_at` the last, and after `settleable_until`, by the chain's clock,
     none can settle. `delivered` is what it brought, such as an order's id. `template` is JSON: the
-    payment message but for its payload.
+    payment message but for its payload. `worker` is who of a fleet promised it, `labels` what it
+    was for (a JSON object, "" for none), `lease` the slice of a shared budget that it came from.
     """
 
     intent: str
@@ -65,6 +66,9 @@ class Payment:
     presentations: int = 1
     nonce_burnt: bool = False
     delivered: str | None = None
+    worker: str = ""
+    labels: str = ""
+    lease: str = ""
 
     @classmethod
     def reserved(cls, attempt: Attempt, now: int) -> Payment:
@@ -94,6 +98,8 @@ class Payment:
             settleable_until=authorization.valid_before,
             created_at=now,
             updated_at=now,
+            worker=attempt.worker,
+            labels=labels_text(attempt.labels),
         )
 
     @property
@@ -123,6 +129,8 @@ class Payment:
             fingerprint=self.fingerprint,
             dialect=Dialect(self.dialect),
             template=json.loads(self.template),
+            worker=self.worker,
+            labels=labels_of(self.labels),
         )
 
     def receipt(self) -> Receipt:
@@ -142,6 +150,15 @@ class Payment:
             verified=self.verified,
             reason=self.reason,
         )
+
+
+def labels_text(labels: Mapping[str, str]) -> str:
+    """As they are stored: JSON with sorted names, so that equal ones are equal text."""
+    return json.dumps(labels, separators=(",", ":"), sort_keys=True) if labels else ""
+
+
+def labels_of(text: str) -> dict[str, str]:
+    return dict(json.loads(text)) if text else {}
 
 
 # What a row rebuilt from the chain says of what the chain does not know.

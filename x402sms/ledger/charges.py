@@ -23,6 +23,7 @@ class Charge:
     `state` is unknown from when it was asked for until its answer was read, then settled (it is
     charged) or void (the service said no, or nothing of it is to be found). `amount_atomic` is the
     price that was expected, and then the one that was charged. `order_id` is what it brought.
+    `worker` and `labels` are as a Payment has them.
     """
 
     account: str
@@ -34,6 +35,8 @@ class Charge:
     order_id: str | None = None
     asked_at: int = 0
     updated_at: int = 0
+    worker: str = ""
+    labels: str = ""
 
 
 class Charges(Protocol):

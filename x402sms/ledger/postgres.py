@@ -22,12 +22,14 @@ from x402sms.ledger.promising import (
     NAMES,
     NO_NONCE,
     Key,
+    Window,
     columns_of,
     key_of,
     outcome_columns,
     payment_of,
     promise,
     signed_key,
+    spent_columns,
 )
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
@@ -103,7 +105,7 @@ class PostgresLedger(PostgresDatabase):
 
     def spent_atomic(self, *, network: str, payer: str, since: int = 0) -> int:
         with self._transaction() as connection:
-            return _Promises(connection).spent((network, payer, NO_NONCE), since - 1)
+            return _Promises(connection).spent((network, payer, NO_NONCE), Window(since - 1))
 
     def _found(self, connection: Connection, key: Key) -> Payment:
         payment = _Promises(connection).find(key)
@@ -133,9 +135,9 @@ class _Promises:
         [[latest]] = self._connection.execute(_SQL["latest"])
         return int(latest)
 
-    def spent(self, key: Key, after: int, pay_to: str | None = None) -> int:
-        of_whom = {"after": after, "pay_to": pay_to, **_named(key)}
-        [[spent]] = self._connection.execute(_SQL["spent"], of_whom)
+    def spent(self, key: Key, window: Window) -> int:
+        name = "spent" if window.pay_to is None else "spent_at"
+        [[spent]] = self._connection.execute(_SQL[name], spent_columns(key, window))
         return int(spent)
 
     def put(self, payment: Payment) -> None:

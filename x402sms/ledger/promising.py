@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from x402sms.ledger.base import Payment, refuse_reuse
@@ -17,6 +17,15 @@ EVER = -1  # before the first second that counts
 NO_NONCE = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What was promised after a second, to one recipient or any, by one worker or any."""
+
+    after: int
+    pay_to: str | None = None
+    worker: str | None = None
+
+
 class Promises(Protocol):
     """The payments in one transaction, beside which nothing else is written of their payer."""
 
@@ -26,8 +35,8 @@ class Promises(Protocol):
         """When the last payment of anyone was promised, 0 where there is none."""
         ...
 
-    def spent(self, key: Key, after: int, pay_to: str | None) -> int:
-        """What counts since then, but for the payment with the key's own nonce."""
+    def spent(self, key: Key, window: Window) -> int:
+        """What counts in it, but for the payment with the key's own nonce."""
         ...
 
     def put(self, payment: Payment) -> None:
@@ -79,6 +88,19 @@ def outcome_columns(attempt: Attempt, outcome: Outcome, now: int) -> dict[str, o
     }
 
 
+def spent_columns(key: Key, window: Window) -> dict[str, object]:
+    """What the statement takes that adds up a window."""
+    network, payer, nonce = key
+    return {
+        "network": network,
+        "payer": payer,
+        "nonce": nonce,
+        "after": window.after,
+        "pay_to": window.pay_to,
+        "worker": window.worker,
+    }
+
+
 def columns_of(payment: Payment) -> dict[str, object]:
     return {name: getattr(payment, name) for name in NAMES}
 
@@ -111,6 +133,7 @@ def _check(promises: Promises, budget: Budget, payment: Payment) -> None:
     if budget.pay_to is not None and budget.pay_to not in recipients:
         return
     after = EVER if budget.seconds is None else payment.created_at - budget.seconds
-    spent = promises.spent(key_of(payment), after, budget.pay_to)
+    worker = payment.worker if budget.of_worker else None
+    spent = promises.spent(key_of(payment), Window(after, budget.pay_to, worker))
     if spent + payment.reserved_atomic > budget.cap_atomic:
         raise budget.exceeded(payment.reserved_atomic, spent, payment.intent)

@@ -13,12 +13,14 @@ from x402sms.ledger.promising import (
     NAMES,
     NO_NONCE,
     Key,
+    Window,
     columns_of,
     key_of,
     outcome_columns,
     payment_of,
     promise,
     signed_key,
+    spent_columns,
 )
 from x402sms.ledger.quotes import SQLiteQuotes
 from x402sms.ledger.sqlite_charges import SQLiteCharges
@@ -33,9 +35,28 @@ _RESERVE = f"INSERT OR REPLACE {_VALUES}"
 _INSERT = f"INSERT OR IGNORE {_VALUES}"
 _SELECT = f"SELECT {_COLUMNS} FROM payments"  # noqa: S608  as above
 _FIND = f"{_SELECT} WHERE network = ? AND payer = ? AND nonce = ?"
+# Whole minutes from their sums (the triggers' work), the one that the window begins in by the row.
 _SPENT = """
-    SELECT coalesce(sum(reserved_atomic), 0) FROM payments
-    WHERE network = ? AND payer = ? AND created_at > ? AND state != 'void' AND nonce != ?
+    SELECT (
+        SELECT coalesce(sum(atomic), 0) FROM promised
+        WHERE network = :network AND payer = :payer AND minute > :after / 60
+            AND (:worker IS NULL OR worker = :worker)
+    ) + (
+        SELECT coalesce(sum(reserved_atomic), 0) FROM payments INDEXED BY payments_by_time
+        WHERE network = :network AND payer = :payer AND state != 'void'
+            AND created_at > :after AND created_at < (:after / 60 + 1) * 60
+            AND (:worker IS NULL OR worker = :worker)
+    ) - coalesce((
+        SELECT reserved_atomic FROM payments
+        WHERE network = :network AND payer = :payer AND nonce = :nonce AND state != 'void'
+            AND created_at > :after AND (:worker IS NULL OR worker = :worker)
+    ), 0)
+"""
+_SPENT_AT = """
+    SELECT coalesce(sum(reserved_atomic), 0) FROM payments INDEXED BY payments_by_time
+    WHERE network = :network AND payer = :payer AND created_at > :after AND state != 'void'
+        AND nonce != :nonce AND (pay_to = :pay_to OR instr(other_recipients, :pay_to) > 0)
+        AND (:worker IS NULL OR worker = :worker)
 """
 _RECORD = """
     UPDATE payments
@@ -146,7 +167,7 @@ class SQLiteLedger(Database):
 
     def spent_atomic(self, *, network: str, payer: str, since: int = 0) -> int:
         with self._transaction() as connection:
-            return _Promises(connection).spent((network, payer, NO_NONCE), since - 1)
+            return _Promises(connection).spent((network, payer, NO_NONCE), Window(since - 1))
 
     def _found(self, connection: sqlite3.Connection, key: Key) -> Payment:
         payment = _first(connection.execute(_FIND, key))
@@ -181,15 +202,9 @@ class _Promises:
     def latest(self) -> int:
         return number(self._connection, "SELECT coalesce(max(created_at), 0) FROM payments")
 
-    def spent(self, key: Key, after: int, pay_to: str | None = None) -> int:
-        network, payer, nonce = key
-        if pay_to is None:
-            return number(self._connection, _SPENT, (network, payer, after, nonce))
-        return number(
-            self._connection,
-            f"{_SPENT} AND (pay_to = ? OR instr(other_recipients, ?) > 0)",
-            (network, payer, after, nonce, pay_to, pay_to),
-        )
+    def spent(self, key: Key, window: Window) -> int:
+        statement = _SPENT if window.pay_to is None else _SPENT_AT
+        return number(self._connection, statement, spent_columns(key, window))
 
     def put(self, payment: Payment) -> None:
         self._connection.execute(_RESERVE, columns_of(payment))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 APPLICATION_ID = 0x78343032  # "x402": tells our files from other people's
 BUSY_SECONDS = 15
 MEMORY = ":memory:"
@@ -29,9 +29,11 @@ class Schema:
 
 
 def connect(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
+    connection.execute("PRAGMA recursive_triggers = ON")  # a row that is replaced is deleted first
+    return connection
 
 
 def make_private(path: Path) -> None:
@@ -114,7 +116,9 @@ def migration_in(package: str, version: int) -> list[str]:
 
 
 def number(
-    connection: sqlite3.Connection, statement: str, parameters: tuple[object, ...] = ()
+    connection: sqlite3.Connection,
+    statement: str,
+    parameters: tuple[object, ...] | dict[str, object] = (),
 ) -> int:
     return int(connection.execute(statement, parameters).fetchone()[0])
 

@@ -6,7 +6,7 @@ Names follow the x402 specification, in snake_case. `amount_atomic` is an int of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -101,7 +101,8 @@ class Attempt:
     """A payment about to be signed: what the ledger stores before the signature exists.
 
     `fingerprint` identifies what is bought (method, origin, path, query, body); `url` is for
-    people, without the query. `template` is the payment message but for its payload.
+    people, without the query. `template` is the payment message but for its payload. `worker` is
+    who of a fleet buys it, `labels` say what it is for.
     """
 
     intent: str
@@ -111,6 +112,8 @@ class Attempt:
     fingerprint: str
     dialect: Dialect
     template: Mapping[str, Any]
+    worker: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def receipt(self, outcome: Outcome) -> Receipt:
         """What is known of it, where no ledger could be asked."""

@@ -38,14 +38,54 @@ CREATE TABLE x402sms.payments (
     presentations    bigint  NOT NULL,  -- how often it was reserved to be sent
     nonce_burnt      boolean NOT NULL,  -- cancelled on the chain: can never be paid
     delivered        text,              -- what it brought, such as an order's id
-    UNIQUE (network, payer, nonce)
+    worker           text    NOT NULL,  -- who of a fleet promised it
+    labels           text    NOT NULL,  -- what it was for: JSON with sorted names, or nothing
+    lease            text    NOT NULL,  -- the slice of the budget that it was spent from
+    UNIQUE (nonce, payer, network)
 );
--- The budgets add up a payer's promises since some time.
-CREATE INDEX payments_by_time ON x402sms.payments (network, payer, created_at);
-CREATE INDEX payments_newest ON x402sms.payments (created_at);
+-- By time first: also for when the last payment of anyone was promised.
+CREATE INDEX payments_by_time ON x402sms.payments (created_at, network, payer);
 CREATE INDEX payments_by_intent ON x402sms.payments (intent);
-CREATE INDEX payments_by_nonce ON x402sms.payments (nonce);
 CREATE INDEX payments_by_delivery ON x402sms.payments (delivered) WHERE delivered IS NOT NULL;
+
+-- What counts against the budgets, added up by the minute, so that a window of a day is some
+-- minutes' sums and not all of its payments. Kept by the trigger alone: whatever writes a payment,
+-- the sum goes with it in the same transaction.
+CREATE TABLE x402sms.promised (
+    network text   NOT NULL,
+    payer   text   NOT NULL,
+    minute  bigint NOT NULL,  -- created_at / 60
+    worker  text   NOT NULL,
+    atomic  bigint NOT NULL CHECK (atomic >= 0),
+    PRIMARY KEY (network, payer, minute, worker)
+);
+-- With its maker's rights: who may write payments may not write the sums.
+CREATE FUNCTION x402sms.keep_promised() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+    IF TG_OP != 'INSERT' AND old.state != 'void' THEN
+        UPDATE x402sms.promised SET atomic = atomic - old.reserved_atomic
+        WHERE network = old.network AND payer = old.payer
+            AND minute = old.created_at / 60 AND worker = old.worker;
+    END IF;
+    IF TG_OP != 'DELETE' AND new.state != 'void' THEN
+        INSERT INTO x402sms.promised AS sums
+        VALUES (new.network, new.payer, new.created_at / 60, new.worker, new.reserved_atomic)
+        ON CONFLICT (network, payer, minute, worker)
+            DO UPDATE SET atomic = sums.atomic + excluded.atomic;
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER payment_promised AFTER INSERT OR DELETE ON x402sms.payments
+FOR EACH ROW EXECUTE FUNCTION x402sms.keep_promised();
+CREATE TRIGGER payment_changed AFTER UPDATE ON x402sms.payments
+FOR EACH ROW WHEN (
+    (old.state = 'void') != (new.state = 'void')
+    OR (old.reserved_atomic, old.created_at, old.network, old.payer, old.worker)
+        IS DISTINCT FROM (new.reserved_atomic, new.created_at, new.network, new.payer, new.worker)
+)
+EXECUTE FUNCTION x402sms.keep_promised();
 
 -- What was bought from the balance of an account, with an API key: no signature, no nonce, so what
 -- keeps a purchase from being made twice is that it was written down before it was asked for.
@@ -60,6 +100,8 @@ CREATE TABLE x402sms.charges (
     order_id      text,
     asked_at      bigint NOT NULL,
     updated_at    bigint NOT NULL,
+    worker        text   NOT NULL,
+    labels        text   NOT NULL,
     UNIQUE (account, intent)
 );
 CREATE INDEX charges_by_time ON x402sms.charges (account, asked_at);

@@ -25,13 +25,28 @@ ORDER BY id DESC;
 SELECT coalesce(max(created_at), 0) FROM x402sms.payments;
 
 -- spent --
+-- Whole minutes from their sums (the triggers' work), the one that the window begins in by the row.
+SELECT (
+    SELECT coalesce(sum(atomic), 0) FROM x402sms.promised
+    WHERE network = %(network)s AND payer = %(payer)s AND minute > %(after)s::bigint / 60
+        AND (%(worker)s::text IS NULL OR worker = %(worker)s)
+) + (
+    SELECT coalesce(sum(reserved_atomic), 0) FROM x402sms.payments
+    WHERE network = %(network)s AND payer = %(payer)s AND state != 'void'
+        AND created_at > %(after)s AND created_at < (%(after)s::bigint / 60 + 1) * 60
+        AND (%(worker)s::text IS NULL OR worker = %(worker)s)
+) - coalesce((
+    SELECT reserved_atomic FROM x402sms.payments
+    WHERE network = %(network)s AND payer = %(payer)s AND nonce = %(nonce)s AND state != 'void'
+        AND created_at > %(after)s AND (%(worker)s::text IS NULL OR worker = %(worker)s)
+), 0);
+
+-- spent_at --
 SELECT coalesce(sum(reserved_atomic), 0) FROM x402sms.payments
 WHERE network = %(network)s AND payer = %(payer)s AND created_at > %(after)s AND state != 'void'
     AND nonce != %(nonce)s
-    AND (
-        %(pay_to)s::text IS NULL
-        OR pay_to = %(pay_to)s OR strpos(other_recipients, %(pay_to)s) > 0
-    );
+    AND (pay_to = %(pay_to)s OR strpos(other_recipients, %(pay_to)s) > 0)
+    AND (%(worker)s::text IS NULL OR worker = %(worker)s);
 
 -- record --
 UPDATE x402sms.payments
