@@ -30,10 +30,13 @@ class Service:
 
     def __init__(self) -> None:
         self.connections = 0
+        self.open = 0
+        self.closed = asyncio.Event()
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open += 1
         try:
             while True:
                 asked = await reader.readuntil(b"\r\n\r\n")
@@ -43,6 +46,8 @@ class Service:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self.open -= 1
+            self.closed.set()
             writer.close()
 
 
@@ -425,3 +430,54 @@ async def test_closing_it_closes_the_inner_one(stub: Stub) -> None:
 async def test_there_must_be_a_place(stub: Stub, number: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         AsyncPooledTransport(stub, max_connections=number)
+
+
+# Lanes: what sends where no other transport is given
+
+
+@asynccontextmanager
+async def laned(max_connections: int) -> AsyncIterator[httpx.AsyncClient]:
+    transport = AsyncPooledTransport(max_connections=max_connections)
+    async with httpx.AsyncClient(transport=transport, timeout=EVENTUALLY) as client:
+        yield client
+
+
+async def test_a_connection_is_used_again_by_the_next_request_to_its_origin() -> None:
+    async with running_service() as service, running_service() as other, laned(3) as client:
+        for _ in range(3):
+            await client.get(service.url)
+            await client.get(other.url)
+        assert (service.connections, other.connections) == (1, 1)
+
+
+async def test_no_more_connections_are_kept_than_there_are_places() -> None:
+    async with running_service() as service, running_service() as other, laned(1) as client:
+        for _ in range(2):
+            await client.get(service.url)
+            await client.get(other.url)
+        assert (service.connections, other.connections) == (2, 2)
+
+
+async def test_a_connection_that_is_idle_for_long_is_closed_by_the_next_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever it is for: where no request comes to its own origin, httpcore would keep it."""
+    monkeypatch.setattr("x402sms.pooling.KEPT_SECONDS", 0)
+    async with running_service() as service, running_service() as other, laned(9) as client:
+        await client.get(service.url)
+        assert service.open == 1
+        await client.get(other.url)
+        with anyio.fail_after(10):
+            await service.closed.wait()
+        assert (service.open, other.open) == (0, 1)
+
+
+async def test_a_request_that_fails_gives_its_lane_back() -> None:
+    async with running_service() as service, laned(1) as client:
+        async with running_service() as gone:
+            pass
+        for _ in range(2):
+            with pytest.raises(httpx.ConnectError):
+                await client.get(gone.url)
+        await client.get(service.url)
+        assert await usable(client, service.url) == 1

@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, Literal, Protocol, TypeVar, assert_never
 
 from x402sms.errors import ConfigError, LedgerError
 from x402sms.ledger import Ledger, Payment, open_ledger
-from x402sms.ledger.base import NOT_KNOWN
+from x402sms.ledger.base import NOT_KNOWN, SharesCommits
 from x402sms.limits import SpendLimits
 from x402sms.protocol.effects import (
     CheckChain,
@@ -137,6 +138,14 @@ class Paying(Generic[TransportT]):
             case _:
                 assert_never(effect)
 
+    def in_one_commit(self) -> AbstractContextManager[None]:
+        """What is written in the block is committed once, where the ledger can do that."""
+        return self._ledger.together() if isinstance(self._ledger, SharesCommits) else nullcontext()
+
+    @property
+    def reads_chain(self) -> bool:
+        return self._chain is not None or self._rpc_url is not None
+
     def _reader(self) -> ChainReader:
         with self._chain_lock:  # threads that come at once share one
             if self._chain is None:
@@ -169,7 +178,7 @@ class Paying(Generic[TransportT]):
         )
 
     def _check_chain(self, effect: CheckChain) -> OnChain | None:
-        if self._chain is None and self._rpc_url is None:
+        if not self.reads_chain:
             return None
         authorization = effect.attempt.authorization
         try:
@@ -186,17 +195,19 @@ class Paying(Generic[TransportT]):
 
     def _record(self, effect: Record | Settle) -> Receipt:
         attempt, now = effect.attempt, int(self._clock())
-        try:
-            if isinstance(effect, Record):
-                return self._ledger.record(attempt, effect.outcome, now=now).receipt()
-            payment = Payment.reserved(attempt, now)
-            return self._ledger.settle_from_chain(payment, effect.found, now=now).receipt()
-        except LedgerError:
-            logger.exception(
+        if isinstance(effect, Record):
+            return self._ledger.record(attempt, effect.outcome, now=now).receipt()
+        payment = Payment.reserved(attempt, now)
+        return self._ledger.settle_from_chain(payment, effect.found, now=now).receipt()
+
+    def log_failure(self, effect: Local, error: LedgerError) -> None:
+        """The ledger failed, and so does the call."""
+        if isinstance(effect, (Record, Settle)):
+            logger.error(
                 "the end of the payment %s is not written down: in the ledger it stays open",
-                attempt.authorization.nonce_hex,
+                effect.attempt.authorization.nonce_hex,
+                exc_info=error,
             )
-            raise
 
     def tell(self, receipt: Receipt | None) -> None:
         """The callback gets the receipt. Its faults must not cost the caller a paid answer."""

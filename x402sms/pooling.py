@@ -7,7 +7,11 @@ has nobody waiting: what else a badly timed cancellation may make it lose blocks
 
 from __future__ import annotations
 
+import ssl
+import time
 from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 
 import anyio
 import httpx
@@ -15,6 +19,7 @@ import httpx
 from x402sms.steady import SteadyStream
 
 MAX_CONNECTIONS = 100  # httpx's own default
+KEPT_SECONDS = 5  # an idle connection is kept alive; httpx's own default
 
 
 class AsyncPooledTransport(httpx.AsyncBaseTransport):
@@ -24,7 +29,9 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
     timeout (seconds, None for ever) raises httpx.PoolTimeout. `inner` is what sends: a limit of
     its own (`httpx.Limits(max_connections=...)`) should be None. The default keeps as many
     connections alive as there are places. httpx would keep 20, and counts the busy ones among
-    them: with more than 20 busy, each that comes free would be closed.
+    them: with more than 20 busy, each that comes free would be closed. Nor does it look through
+    all of them, as httpcore does several times a request: with 100 connections that costs more
+    than everything else (see `benchmarks/`).
     """
 
     def __init__(
@@ -35,7 +42,7 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
     ) -> None:
         if max_connections < 1:
             raise ValueError("max_connections must be at least 1")
-        self._inner = _unlimited(max_connections) if inner is None else inner
+        self._inner = _Lanes(max_connections) if inner is None else inner
         self._places = _Places(max_connections)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -54,9 +61,85 @@ class AsyncPooledTransport(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-def _unlimited(keep: int) -> httpx.AsyncHTTPTransport:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=keep, keepalive_expiry=5)
-    return httpx.AsyncHTTPTransport(limits=limits)
+@dataclass
+class _Lane:
+    """One connection to one origin, in a pool of its own."""
+
+    origin: tuple[bytes, bytes, int | None]
+    transport: httpx.AsyncHTTPTransport
+    idle_since: float = field(default=0.0)
+
+
+class _Lanes(httpx.AsyncBaseTransport):
+    """A lane for each request that is under way, the one used last again: it is still alive.
+
+    At most `keep` idle ones are kept. How many are busy is for the caller to bound.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._tls = httpx.create_ssl_context()
+        self._idle: deque[_Lane] = deque()  # the one used last is the last
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        lane = self._take(request.url)
+        try:
+            response = await lane.transport.handle_async_request(request)
+        except BaseException:
+            self._give_back(lane)
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101  httpx's own
+        response.stream = _LaneStream(response.stream, lane, self)
+        return response
+
+    def _take(self, url: httpx.URL) -> _Lane:
+        origin = (url.raw_scheme, url.raw_host, url.port)
+        for index in range(len(self._idle) - 1, -1, -1):
+            if self._idle[index].origin == origin:
+                lane = self._idle[index]
+                del self._idle[index]
+                return lane
+        return _Lane(origin, _one_connection(self._tls))
+
+    def _give_back(self, lane: _Lane) -> None:
+        lane.idle_since = time.monotonic()
+        self._idle.append(lane)
+
+    async def take_back(self, lane: _Lane) -> None:
+        """A lane whose answer is closed. Those that are idle for long, or too many, go."""
+        self._give_back(lane)
+        long_ago = lane.idle_since - KEPT_SECONDS
+        while self._idle[0].idle_since < long_ago or len(self._idle) > self._keep:
+            await self._idle.popleft().transport.aclose()
+
+    async def aclose(self) -> None:
+        while self._idle:
+            await self._idle.popleft().transport.aclose()
+
+
+class _LaneStream(httpx.AsyncByteStream):
+    """An answer's stream that gives its lane back once it is closed."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, lane: _Lane, lanes: _Lanes) -> None:
+        self._stream = stream
+        self._lane = lane
+        self._lanes = lanes
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._stream.__aiter__()
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            await self._lanes.take_back(self._lane)
+
+
+def _one_connection(tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=1, keepalive_expiry=KEPT_SECONDS
+    )
+    return httpx.AsyncHTTPTransport(verify=tls, limits=limits)
 
 
 class _Places:

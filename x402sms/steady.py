@@ -7,8 +7,13 @@ nobody waits for, or a connection whose closing was cut short, would be left beh
 from __future__ import annotations
 
 import asyncio
+import contextvars
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -52,6 +57,101 @@ async def in_thread(function: Callable[[A], T], argument: A) -> T:
         return await anyio.to_thread.run_sync(function, argument)
 
     return await finish(work)
+
+
+MOST_TOGETHER = 64
+
+
+class Together:
+    """Short blocking work of many tasks, off the loop: what comes while a thread is at work is done
+    in one go after it, inside `around`.
+
+    Handing each piece to a thread costs more than the piece. Where `around` fails, each piece is
+    done once more alone, so what is done in it must be undone when it fails. As with `in_thread`,
+    what has begun is finished, whoever is cancelled, and each piece runs in its task's context.
+    """
+
+    def __init__(self, around: Callable[[], AbstractContextManager[None]]) -> None:
+        self._around = around
+        self._waiting: deque[_Piece[Any]] = deque()
+        self._busy = False
+
+    async def in_thread(self, function: Callable[[A], T], argument: A) -> T:
+        piece: _Piece[T] = _Piece(partial(function, argument))
+        self._waiting.append(piece)
+        return await finish(partial(self._result, piece))
+
+    async def _result(self, piece: _Piece[T]) -> T:
+        if self._busy:
+            try:
+                await piece.called.wait()
+            except BaseException:  # only where the loop itself ends: nobody is left to wait for it
+                self._leave(piece)
+                raise
+        if not piece.done:  # it is this task's turn to see to the next ones
+            await self._do_next()
+        return piece.result()
+
+    async def _do_next(self) -> None:
+        self._busy = True
+        count = min(len(self._waiting), MOST_TOGETHER)
+        pieces = [self._waiting.popleft() for _ in range(count)]
+        try:
+            await anyio.to_thread.run_sync(self._do, pieces)
+        finally:
+            for piece in pieces:
+                piece.called.set()
+            self._call_next()
+
+    def _call_next(self) -> None:
+        """Busy until the one that is called has taken over: nobody overtakes it."""
+        self._busy = bool(self._waiting)
+        if self._waiting:
+            self._waiting[0].called.set()
+
+    def _leave(self, piece: _Piece[Any]) -> None:
+        if piece in self._waiting:
+            self._waiting.remove(piece)
+            if piece.called.is_set():
+                self._call_next()
+
+    def _do(self, pieces: list[_Piece[Any]]) -> None:
+        if len(pieces) == 1 or not self._done_together(pieces):
+            for piece in pieces:
+                piece.do()
+
+    def _done_together(self, pieces: list[_Piece[Any]]) -> bool:
+        try:
+            with self._around():
+                for piece in pieces:
+                    piece.do()
+        except Exception:  # noqa: BLE001  alone, each meets what is wrong itself
+            return False
+        return True
+
+
+@dataclass(eq=False)
+class _Piece(Generic[T]):
+    work: Callable[[], T]
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    called: anyio.Event = field(default_factory=anyio.Event)
+    done: bool = False
+    _error: BaseException | None = None
+    _values: list[T] = field(default_factory=list)
+
+    def do(self) -> None:
+        try:
+            value = self.context.run(self.work)
+        except BaseException as error:  # noqa: BLE001  raised where it is waited for
+            self._error, self._values = error, []
+        else:
+            self._error, self._values = None, [value]
+        self.done = True
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._values[0]
 
 
 class SteadyStream(httpx.AsyncByteStream):

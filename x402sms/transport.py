@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import anyio
 import httpx
 
 from x402sms.driver import drive, drive_async
-from x402sms.errors import PaymentRefused
+from x402sms.errors import LedgerError, PaymentRefused
 from x402sms.paying import Paying
 from x402sms.pooling import AsyncPooledTransport
 from x402sms.protocol.body import MAX_BYTES
 from x402sms.protocol.effects import (
     Answer,
+    CheckChain,
     Effect,
     NeverSent,
     Now,
@@ -35,7 +37,7 @@ from x402sms.protocol.flow import pay
 from x402sms.protocol.types import Receipt
 from x402sms.protocol.wire import Headers
 from x402sms.purchase import EXTENSION, purchase_of
-from x402sms.steady import SteadyStream, in_thread
+from x402sms.steady import SteadyStream, Together, in_thread
 from x402sms.wallet import Wallet
 
 # httpx raises these before a byte of the request has left.
@@ -82,7 +84,11 @@ class X402Transport(Paying[httpx.BaseTransport], httpx.BaseTransport):
                 time.sleep(effect.seconds)
                 return None
             case _:
-                return exchange.noted(self.perform_here(effect))
+                try:
+                    return exchange.noted(self.perform_here(effect))
+                except LedgerError as error:
+                    self.log_failure(effect, error)
+                    raise
 
     def _send(self, effect: Send, exchange: _Exchange) -> httpx.Response:
         if exchange.response is not None:
@@ -102,6 +108,10 @@ class X402Transport(Paying[httpx.BaseTransport], httpx.BaseTransport):
 
 class AsyncX402Transport(Paying[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport):
     __doc__ = f"An async httpx transport that pays from a wallet. {Paying.__doc__}"
+
+    @cached_property
+    def _writing(self) -> Together:
+        return Together(self.in_one_commit)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await request.aread()
@@ -132,12 +142,18 @@ class AsyncX402Transport(Paying[httpx.AsyncBaseTransport], httpx.AsyncBaseTransp
             case Sleep():
                 await anyio.sleep(effect.seconds)
                 return None
-            case Now() | Remembered() | Sign() if self._is_quick(effect):
+            case Now() | Remembered() | Sign() | CheckChain() if self._is_quick(effect):
                 return self.perform_here(effect)  # cheaper than a thread
-            case _:  # commits and foreign signers may block
-                return exchange.noted(await in_thread(self.perform_here, effect))
+            case Sign() | CheckChain():  # foreign signers and nodes may take long
+                return await in_thread(self.perform_here, effect)
+            case _:  # commits block
+                try:
+                    return exchange.noted(await self._writing.in_thread(self.perform_here, effect))
+                except LedgerError as error:
+                    self.log_failure(effect, error)
+                    raise
 
-    def _is_quick(self, effect: Now | Remembered | Sign) -> bool:
+    def _is_quick(self, effect: Now | Remembered | Sign | CheckChain) -> bool:
         match effect:
             case Now():
                 return True
@@ -145,6 +161,8 @@ class AsyncX402Transport(Paying[httpx.AsyncBaseTransport], httpx.AsyncBaseTransp
                 return self.quotes.at_hand(effect.route)
             case Sign():
                 return type(self._wallet) is Wallet  # 0.03 ms
+            case CheckChain():
+                return not self.reads_chain
 
     async def _send(self, effect: Send, exchange: _Exchange) -> httpx.Response:
         if exchange.response is not None:
@@ -153,8 +171,9 @@ class AsyncX402Transport(Paying[httpx.AsyncBaseTransport], httpx.AsyncBaseTransp
             response = await self._transport.handle_async_request(exchange.outgoing(effect))
         except NEVER_SENT as error:
             raise NeverSent from error
-        if isinstance(response.stream, httpx.AsyncByteStream):
-            response.stream = SteadyStream(response.stream)
+        stream = response.stream
+        if isinstance(stream, httpx.AsyncByteStream) and not isinstance(stream, SteadyStream):
+            response.stream = SteadyStream(stream)
         return response
 
     async def aclose(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from x402sms.errors import AlreadyPaid, IntentConflict, PaymentError
 from x402sms.ledger.charges import Charges
@@ -233,6 +234,19 @@ class Ledger(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class SharesCommits(Protocol):
+    """What a Ledger may have besides: async calls that come at once then cost one commit."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """All that this thread writes in the block is committed at its end, or none of it.
+
+        What raises is taken back alone, unless the store itself failed. Raises LedgerError for
+        that, and for the commit: then nothing that was written in the block is there.
+        """
+        ...
 
 
 def refuse_reuse(earlier: Payment, attempt: Attempt) -> PaymentError | None:

@@ -24,6 +24,8 @@ from x402sms.ledger.sqlite_file import (
     use_write_ahead_log,
 )
 
+_SPOILT = "what was to be written with it failed"
+
 
 class Database(ABC):
     """One connection and short transactions."""
@@ -39,6 +41,9 @@ class Database(ABC):
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._closed = False
+        self._synchronous: str | None = None  # as the connection has it
+        self._together: int | None = None  # the thread whose work shares one commit
+        self._spoilt = False
         with self._transaction():
             pass  # one that cannot be used is told of at once, not when it is needed
 
@@ -61,16 +66,37 @@ class Database(ABC):
         self.close()
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """All that this thread writes in the block is committed at its end, or none of it.
+
+        What raises is taken back alone, unless the store itself failed. Raises that failure, or
+        the one of the commit: then nothing that was written in the block is there.
+        """
+        with self._transaction("FULL"):
+            self._together, self._spoilt = threading.get_ident(), False
+            try:
+                yield
+                if self._spoilt:
+                    raise self._failure(_SPOILT)
+            finally:
+                self._together = None
+
+    @contextmanager
     def _transaction(
         self, synchronous: str = "NORMAL", *, begin: str = "BEGIN IMMEDIATE"
     ) -> Iterator[sqlite3.Connection]:
         """The one place where the driver's errors become ours."""
         if self._process != os.getpid():
             self._leave_parent_alone()
+        if self._together == threading.get_ident():
+            yield from self._part()
+            return
         with self._lock:
             try:
                 connection = self._open()
-                connection.execute(f"PRAGMA synchronous = {synchronous}")
+                if self._synchronous != synchronous:
+                    connection.execute(f"PRAGMA synchronous = {synchronous}")
+                    self._synchronous = synchronous
                 connection.execute(begin)
             except (sqlite3.Error, OSError) as error:
                 raise self._failure(str(error)) from error
@@ -84,6 +110,28 @@ class Database(ABC):
                 roll_back(connection)
                 raise
 
+    def _part(self) -> Iterator[sqlite3.Connection]:
+        """A transaction within that of `together`."""
+        if self._spoilt:
+            raise self._failure(_SPOILT)
+        self._spoilt = True  # until the contrary is known: SQLite may roll back more than this part
+        try:
+            connection = self._open()
+            connection.execute("SAVEPOINT part")
+            try:
+                yield connection
+            except (sqlite3.Error, OSError):
+                raise
+            except BaseException:
+                connection.execute("ROLLBACK TO part")
+                connection.execute("RELEASE part")
+                self._spoilt = False
+                raise
+            connection.execute("RELEASE part")
+            self._spoilt = False
+        except (sqlite3.Error, OSError) as error:
+            raise self._failure(str(error)) from error
+
     def _open(self) -> sqlite3.Connection:
         if self._closed:
             raise self._failure("it was closed")
@@ -91,6 +139,7 @@ class Database(ABC):
             if self._path != MEMORY:
                 make_private(Path(self._path))
             self._connection = self._connect()
+            self._synchronous = None
             self._file = self._identity()
         elif self._file != self._identity():
             raise self._failure("its file was deleted or replaced while it was in use")
@@ -127,6 +176,7 @@ class Database(ABC):
         another of its threads may hold, is not waited for."""
         self._process = os.getpid()
         self._lock = threading.Lock()
+        self._together = None
         _PARENTS.append(self._connection)
         self._connection = None
         if self._path == MEMORY:

@@ -58,7 +58,7 @@ _SPENT_AT = """
         AND nonce != :nonce AND (pay_to = :pay_to OR instr(other_recipients, :pay_to) > 0)
         AND (:worker IS NULL OR worker = :worker)
 """
-_RECORD = """
+_RECORD = f"""
     UPDATE payments
     SET state = :state, reason = :reason, "transaction" = :transaction, nonce_burnt = :burnt,
         updated_at = :now
@@ -66,7 +66,8 @@ _RECORD = """
         AND state NOT IN ('settled', 'void')
         AND (NOT :never_sent OR (presentations = 1 AND valid_before = :valid_before))
         AND (:chain_time IS NULL OR settleable_until < :chain_time)
-"""
+    RETURNING {_COLUMNS}
+"""  # noqa: S608  as above
 _SETTLE = """
     UPDATE payments SET state = 'settled', verified = 1, nonce_burnt = 0, reason = NULL,
         "transaction" = ?, pay_to = ?, other_recipients = '', amount_atomic = ?,
@@ -108,7 +109,10 @@ class SQLiteLedger(Database):
     def record(self, attempt: Attempt, outcome: Outcome, *, now: int) -> Payment:
         # NORMAL: lost with the power, the row still says `reserved`, which counts as spent.
         with self._transaction(synchronous="NORMAL") as connection:
-            connection.execute(_RECORD, outcome_columns(attempt, outcome, now))
+            columns = outcome_columns(attempt, outcome, now)
+            changed = connection.execute(_RECORD, columns).fetchall()
+            if changed:
+                return payment_of(changed[0])
             return self._found(connection, signed_key(attempt))
 
     def get(self, *, network: str, payer: str, nonce: str) -> Payment | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from Crypto.Hash import keccak
 
@@ -14,6 +15,7 @@ def keccak256(data: bytes) -> bytes:
     return keccak.new(digest_bits=256, data=data).digest()
 
 
+@lru_cache(maxsize=1024)  # the same few come with every challenge; what is refused is not kept
 def checksum_address(text: str) -> str:
     """The EIP-55 form of an address.
 

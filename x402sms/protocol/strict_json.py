@@ -11,6 +11,8 @@ from x402sms.text import refuse_deep_json
 
 MAX_DEPTH = 32
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps would make one each time
+
 
 def loads(text: str) -> Any:
     """The value of a JSON text. Raises ValueError that says what is wrong with it."""
@@ -24,7 +26,7 @@ def loads(text: str) -> Any:
 
 
 def dumps(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
