@@ -45,7 +45,7 @@ types: $(VENV)/.dev
 cov: $(VENV)/.dev parts
 	$(PYTEST) --cov tests examples
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev parts
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 profile: $(VENV)/.dev

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks import calls
 from benchmarks.crowds import crowds
+from benchmarks.fleets import fleets
 from benchmarks.ledgers import rates
 from benchmarks.server import running
 from benchmarks.starting import starts
@@ -42,6 +43,7 @@ def sections(scale: int) -> Iterator[str]:
         yield asyncio.run(calls.paid_over_loopback(url, 60 * scale))
         yield crowds(url, 1000, scale)
     yield rates(250 * scale)
+    yield fleets(100 * scale)
     yield starts(2 * scale + 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -34,10 +35,10 @@ def rates(operations: int) -> str:
         ("in memory", None, 0),
     ):
         with _ledger(location, filled) as ledger:
-            reserving = _per_second(lambda: _reserve(ledger), operations)
+            reserving = _per_second(lambda: reserve(ledger), operations)
             paying = _per_second(lambda: _pay(ledger), operations)
         with _ledger(location, filled) as ledger:
-            threaded = _per_second(lambda: _reserve(ledger), operations, threads=THREADS)
+            threaded = _per_second(lambda: reserve(ledger), operations, threads=THREADS)
         rows.append((name, f"{reserving:.0f}", f"{paying:.0f}", f"{threaded:.0f}"))
     columns = ("ledger", "reservations/s", "payments/s", f"reservations/s from {THREADS} threads")
     return table("The ledger alone, on SQLite", columns, rows)
@@ -49,7 +50,7 @@ def _ledger(name: str | None, filled: int) -> Iterator[Ledger]:
         ledger = open_ledger(":memory:" if name is None else Path(folder) / name)
         try:
             for _ in range(filled):
-                _reserve(ledger)
+                reserve(ledger)
             yield ledger
         finally:
             ledger.close()
@@ -65,14 +66,15 @@ def _per_second(operation: Callable[[], object], operations: int, *, threads: in
 
 def _pay(ledger: Ledger) -> None:
     """The two commits of a call: durable before the signature, ordinary after the answer."""
-    ledger.record(_reserve(ledger), SETTLED, now=int(time.time()))
+    ledger.record(reserve(ledger), SETTLED, now=int(time.time()))
 
 
-def _reserve(ledger: Ledger) -> Attempt:
-    intent, now = f"purchase {next(_numbers)}", int(time.time())
-    nonce = intent_nonce(BASE, PAYER, intent)
+def reserve(ledger: Ledger, payer: str = PAYER) -> Attempt:
+    """One more promise, as a paid call makes it."""
+    intent, now = f"purchase {os.getpid()} {next(_numbers)}", int(time.time())
+    nonce = intent_nonce(BASE, payer, intent)
     authorization = Authorization(
-        BASE, PAYER, str(OFFER["payTo"]), 1000, now - 600, now + 60, nonce
+        BASE, payer, str(OFFER["payTo"]), 1000, now - 600, now + 60, nonce
     )
     template = {"x402Version": 2, "accepted": OFFER}
     attempt = Attempt(

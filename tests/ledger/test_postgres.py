@@ -30,6 +30,7 @@ from x402sms.errors import ConfigError, LedgerError
 from x402sms.ledger import open_ledger, postgres_connection, postgres_database, postgres_schema
 from x402sms.ledger.postgres import PostgresLedger
 from x402sms.ledger.postgres_connection import Server
+from x402sms.ledger.postgres_schema import FLUSH
 from x402sms.ledger.promising import Key, signed_key
 from x402sms.protocol.effects import Sign
 
@@ -143,31 +144,56 @@ def test_a_role_that_may_do_nothing_is_told_of(postgres: Postgres, empty_postgre
 
 
 @pytest.mark.parametrize(
-    ("setting", "given", "durable", "is_"),
+    ("setting", "given", "is_"),
     [
-        ("synchronous_commit", "off", True, "on"),
-        ("synchronous_commit", "local", True, "on"),
-        ("synchronous_commit", "remote_apply", True, "remote_apply"),
-        ("synchronous_commit", "on", False, "off"),
-        ("transaction_isolation", "serializable", True, "read committed"),
-        ("transaction_read_only", "on", True, "off"),
-        ("statement_timeout", "7s", True, "0"),
-        ("lock_timeout", "0", True, "15s"),
-        ("idle_in_transaction_session_timeout", "0", False, "10s"),
-        ("search_path", "public", False, "pg_catalog"),
+        ("synchronous_commit", "on", "off"),
+        ("transaction_isolation", "serializable", "read committed"),
+        ("transaction_read_only", "on", "off"),
+        ("statement_timeout", "7s", "0"),
+        ("lock_timeout", "0", "15s"),
+        ("idle_in_transaction_session_timeout", "0", "10s"),
+        ("search_path", "public", "pg_catalog"),
     ],
 )
 def test_a_setting_of_the_server_makes_no_difference(
-    ledger: PostgresLedger, setting: str, given: str, durable: bool, is_: str
+    ledger: PostgresLedger, setting: str, given: str, is_: str
 ) -> None:
     default = f"default_{setting}" if setting.startswith("transaction") else setting
     with ledger._transaction() as connection:
         connection.execute(f"SET SESSION {default} = '{given}'".encode())
 
-    with ledger._transaction(durable=durable) as connection:
+    with ledger._transaction() as connection:
         [[found]] = connection.execute(f"SHOW {setting}".encode())
 
     assert found == is_
+
+
+@pytest.mark.parametrize(
+    ("given", "is_"),
+    [("off", "on"), ("local", "on"), ("on", "on"), ("remote_apply", "remote_apply")],
+)
+def test_what_is_durable_waits_for_the_disk_whatever_the_server_is_set_to(
+    ledger: PostgresLedger, given: str, is_: str
+) -> None:
+    beginning, _, _ = FLUSH.partition("SELECT pg_logical_emit_message")
+    with ledger._server.connect() as connection:
+        connection.execute(f"SET SESSION synchronous_commit = '{given}'".encode())
+        connection.execute(beginning)
+        [[found]] = connection.execute("SHOW synchronous_commit")
+        connection.execute("ROLLBACK")
+    assert found == is_
+
+
+def test_what_is_durable_is_on_disk_though_the_lock_was_let_go(
+    ledger: PostgresLedger, postgres: Postgres
+) -> None:
+    ledger.reserve(attempt(), [], now=NOW)
+    for _ in range(20):  # the server writes by itself now and then
+        with ledger._transaction(durable=True) as connection:
+            connection.execute("UPDATE x402sms.payments SET updated_at = updated_at + 1")
+            [[written]] = connection.execute("SELECT pg_current_wal_insert_lsn()")
+        [[flushed]] = postgres.execute(f"SELECT pg_current_wal_flush_lsn() >= '{written}'")
+        assert flushed
 
 
 # --- who shares it
@@ -334,6 +360,17 @@ def test_a_server_that_takes_its_time_is_waited_for(ledger: PostgresLedger) -> N
     with ledger._transaction() as connection:
         [[slept]] = connection.execute("SELECT pg_sleep(0.25) IS NOT NULL")
     assert slept
+
+
+@pytest.mark.parametrize("fault", ["lose the question", "lose the answer"])
+def test_what_is_committed_and_perhaps_not_on_disk_signs_nothing_and_counts(
+    ledger: PostgresLedger, network: Network, fault: Fault
+) -> None:
+    with PostgresLedger(network.url(DATABASE)) as far:
+        network.trigger, network.fault = b"pg_logical_emit_message", fault
+        with pytest.raises(LedgerError, match="counts as spent if it arrived"):
+            far.reserve(attempt(), [CAP_OF_FIVE], now=NOW)
+    assert intents(ledger) == ["a"]
 
 
 @pytest.mark.parametrize("fault", ["lose the question", "lose the answer"])

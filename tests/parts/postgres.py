@@ -26,8 +26,9 @@ from tests.parts.anvil import NODE_MODULES, START_DEADLINE_SECONDS, PartMissing
 ROLE: Final = "owner"
 SOCKET: Final = ".s.PGSQL.5432"  # libpq's name for it; nothing listens on a port
 _MACHINES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+_OPTIONS = ("listen_addresses=", "max_connections=100")
 # Durable as far as other processes can tell. Only a crash of the machine would show the difference.
-_OPTIONS = ("listen_addresses=", "fsync=off", "full_page_writes=off", "max_connections=100")
+_NOT_SYNCED = ("fsync=off", "full_page_writes=off")
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,13 @@ class Postgres:
 
 
 @contextmanager
-def start_postgres(node_modules: Path = NODE_MODULES) -> Iterator[Postgres]:
-    """Run a server until the block ends. Raises PartMissing."""
+def start_postgres(
+    node_modules: Path = NODE_MODULES, *, durable: bool = False
+) -> Iterator[Postgres]:
+    """Run a server until the block ends. Raises PartMissing.
+
+    What is committed survives a crash of the machine only where it is to be `durable`.
+    """
     binaries = _binaries(node_modules)
     # Short, for the path of a socket may not be long, and one that another user can enter.
     folder = Path(tempfile.mkdtemp(prefix="x402sms-pg-", dir="/tmp"))
@@ -83,7 +89,8 @@ def start_postgres(node_modules: Path = NODE_MODULES) -> Iterator[Postgres]:
         ]
         _run([*setup, "--auth=trust", "--no-sync"], folder, who)
         command: list[str | Path] = [binaries / "postgres", "-D", data, "-k", folder]
-        command += [word for option in _OPTIONS for word in ("-c", option)]
+        options = _OPTIONS if durable else _OPTIONS + _NOT_SYNCED
+        command += [word for option in options for word in ("-c", option)]
         with (folder / "log").open("wb") as log:
             process: subprocess.Popen[bytes] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, **who

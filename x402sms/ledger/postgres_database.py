@@ -13,7 +13,7 @@ import psycopg
 
 from x402sms.errors import LedgerError
 from x402sms.ledger.postgres_connection import Connection, Server
-from x402sms.ledger.postgres_schema import begin, bring_up_to_date
+from x402sms.ledger.postgres_schema import FLUSH, begin, bring_up_to_date
 
 # One payer's writes go one after the other, so more connections would wait at the server.
 MOST_CONNECTIONS = 4
@@ -50,7 +50,10 @@ class PostgresDatabase:
     ) -> Iterator[Connection]:
         """The one place where the driver's errors become ours.
 
-        `lock`: whoever else takes it waits until this ends. `durable`: on disk when this returns.
+        `lock`: whoever else takes it waits until this is committed. `durable`: on disk when this
+        returns. That is waited for after the lock is let go, so that those who come one after the
+        other for the lock share the disk's time: what comes later in the log is not there without
+        what was before it.
         """
         if self._process != os.getpid():
             _PARENTS.append(self._idle)
@@ -58,10 +61,12 @@ class PostgresDatabase:
         if not self._turns.acquire(timeout=TURN_SECONDS):
             raise self._failure("all of its connections are in use and stay so")
         try:
-            connection = self._begun(begin(lock, durable=durable))
+            connection = self._begun(begin(lock))
             try:
                 yield connection
                 _commit(connection)
+                if durable:
+                    connection.execute(FLUSH)
             except BaseException:
                 _roll_back(connection)
                 raise

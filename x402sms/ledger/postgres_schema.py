@@ -34,6 +34,10 @@ def begin(lock: int | None = None, *, durable: bool = False) -> str:
     return "\n".join(parts)
 
 
+# A commit of its own, in one message: it ends once all that was committed before it is on disk too.
+FLUSH = "\n".join((begin(durable=True), _SQL["flush"]))
+
+
 def bring_up_to_date(connection: Connection) -> str | None:
     """Make or upgrade the schema where that is needed; why it cannot be used, where it cannot be.
 

@@ -16,6 +16,11 @@ WHERE current_setting('synchronous_commit') IN ('off', 'local');
 -- not_durable --
 SET LOCAL synchronous_commit = off;
 
+-- flush --
+-- It has to write something to the log: a commit of nothing waits for nothing.
+SELECT pg_logical_emit_message(true, 'x402sms', '');
+COMMIT;
+
 -- lock --
 -- Until the transaction ends. READ COMMITTED: the next statement sees what the last holder wrote.
 SELECT pg_advisory_xact_lock({lock});
