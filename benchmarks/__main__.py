@@ -20,10 +20,13 @@ from benchmarks.crowds import crowds
 from benchmarks.fleets import fleets
 from benchmarks.ledgers import rates
 from benchmarks.server import running
+from benchmarks.profiling import profiled
+from benchmarks.settling import settlements
 from benchmarks.starting import starts
 from x402sms import __version__
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+PROFILE = Path(__file__).with_name("PROFILE.txt")
 _INTRODUCTION = f"""# Results
 
 One run of `make bench`: x402sms {__version__} beside x402 {version("x402")}, Python
@@ -44,6 +47,7 @@ def sections(scale: int) -> Iterator[str]:
         yield crowds(url, 1000, scale)
     yield rates(250 * scale)
     yield fleets(100 * scale)
+    yield settlements(scale + 1)
     yield starts(2 * scale + 1)
 
 
@@ -54,6 +58,7 @@ def main() -> None:
         print(section, flush=True)
         written.append(section)
     RESULTS.write_text("\n".join(written), encoding="utf-8")
+    PROFILE.write_text(profiled(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ from x402sms.wallet import sign
 
 FLOOR = "two bare httpx calls (the floor)"
 REFERENCES = (NATIVE, COINCURVE)
-DISK = "one durable write of 16 KB to this disk"
-_PAGES = b"x" * 16_384  # about what one row of the ledger makes SQLite write
+DISK = "one durable write of 20 KB to this disk"
+_PAGES = b"x" * 20_480  # what one row of the ledger makes SQLite write
+_LOG_WRITES = 200  # and then it begins at the start of its log again
 
 
 async def paid_in_process(rounds: int) -> str:
@@ -113,13 +115,14 @@ async def _sides(
         calls[FLOOR] = calling(lambda: (bare(), bare()))
         for where, location in (("on disk", folder / "payments.db"), ("in memory", ":memory:")):
             settings = our_settings(location)
-            calls[f"x402sms, ledger {where}"] = calling(
-                synchronous(X402Transport(**settings, transport=sync_inner()))
-            )
-            own = None if inner is None else async_inner()  # over the network, as it is installed
-            calls[f"x402sms async, ledger {where}"] = await asynchronous(
-                AsyncX402Transport(**settings, transport=own)
-            )
+            for prepay, how in (("never", ""), ("auto", " paid ahead")):
+                own = None if inner is None else async_inner()  # the network: as it is installed
+                calls[f"x402sms{how}, ledger {where}"] = calling(
+                    synchronous(X402Transport(**settings, prepay=prepay, transport=sync_inner()))
+                )
+                calls[f"x402sms async{how}, ledger {where}"] = await asynchronous(
+                    AsyncX402Transport(**settings, prepay=prepay, transport=own)
+                )
         for official in OFFICIALS:
             paid = await asynchronous(official.transport(async_inner()))
             calls[official.name] = _choosing(official, paid)
@@ -138,9 +141,12 @@ def _choosing(official: Official, paid: Call) -> Call:
 def _durable_write(path: Path) -> Callable[[], object]:
     """What no client that writes down first can be without: the disk's own share."""
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    os.write(file, _PAGES * _LOG_WRITES)
+    os.fsync(file)
+    places = cycle(range(0, len(_PAGES) * _LOG_WRITES, len(_PAGES)))
 
     def write() -> None:
-        os.write(file, _PAGES)
+        os.pwrite(file, _PAGES, next(places))
         os.fdatasync(file)
 
     return write

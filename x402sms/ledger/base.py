@@ -14,6 +14,7 @@ from x402sms.ledger.charges import Charges
 from x402sms.ledger.quotes import Quotes
 from x402sms.limits import Budget
 from x402sms.money import format_usdc, to_usdc
+from x402sms.protocol import strict_json
 from x402sms.protocol.eip3009 import Authorization
 from x402sms.protocol.networks import find_network
 from x402sms.protocol.types import (
@@ -89,7 +90,7 @@ class Payment:
             valid_before=authorization.valid_before,
             nonce=authorization.nonce_hex,
             dialect=attempt.dialect,
-            template=json.dumps(attempt.template, separators=(",", ":")),
+            template=strict_json.dumps(attempt.template).decode("ascii"),
             state=PaymentState.RESERVED,
             reason=None,
             transaction=None,
