@@ -19,8 +19,8 @@ from benchmarks import calls
 from benchmarks.crowds import crowds
 from benchmarks.fleets import fleets
 from benchmarks.ledgers import rates
-from benchmarks.server import running
 from benchmarks.profiling import profiled
+from benchmarks.server import running
 from benchmarks.settling import settlements
 from benchmarks.starting import starts
 from x402sms import __version__

@@ -22,6 +22,7 @@ from benchmarks.report import timings
 from benchmarks.shop import CHALLENGE, OFFER, URL, shop
 from benchmarks.sides import COINCURVE, KEY, NATIVE, OFFICIALS, Official, our_settings
 from x402sms import AsyncX402Transport, Wallet, X402Transport
+from x402sms.protocol.effects import Prepay
 from x402sms.protocol.eip3009 import Authorization, intent_nonce
 from x402sms.protocol.networks import BASE
 from x402sms.protocol.wire import Headers, parse_challenge
@@ -115,7 +116,7 @@ async def _sides(
         calls[FLOOR] = calling(lambda: (bare(), bare()))
         for where, location in (("on disk", folder / "payments.db"), ("in memory", ":memory:")):
             settings = our_settings(location)
-            for prepay, how in (("never", ""), ("auto", " paid ahead")):
+            for prepay, how in ((Prepay.NEVER, ""), (Prepay.AUTO, " paid ahead")):
                 own = None if inner is None else async_inner()  # the network: as it is installed
                 calls[f"x402sms{how}, ledger {where}"] = calling(
                     synchronous(X402Transport(**settings, prepay=prepay, transport=sync_inner()))
