@@ -117,6 +117,22 @@ async def test_a_cancelled_one_is_done_all_the_same_and_holds_nobody_up(
     assert await bench.together.in_thread(bench.work, 4) == 40
 
 
+async def test_where_the_one_that_leads_is_stopped_the_others_are_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stopped(*_: object) -> None:
+        raise ValueError("no thread")
+
+    tasks = await bench.begin(1, 2, 3)
+    monkeypatch.setattr("anyio.to_thread.run_sync", stopped)
+    bench.go_on.set()
+    with pytest.raises(ValueError, match="no thread"):
+        await tasks[1]
+    with pytest.raises(RuntimeError, match="was stopped"):
+        await tasks[2]
+    assert await tasks[0] == 10
+
+
 async def test_one_that_comes_when_the_next_is_called_does_not_overtake_it(bench: Bench) -> None:
     tasks = await bench.begin(1, 2)
     tasks[0].add_done_callback(

@@ -88,7 +88,7 @@ class Together:
             except BaseException:  # only where the loop itself ends: nobody is left to wait for it
                 self._leave(piece)
                 raise
-        if not piece.done:  # it is this task's turn to see to the next ones
+        if self._waiting and self._waiting[0] is piece:  # its turn to see to the next ones
             await self._do_next()
         return piece.result()
 
@@ -149,6 +149,8 @@ class _Piece(Generic[T]):
         self.done = True
 
     def result(self) -> T:
+        if not self.done:  # nor may anybody else begin it: a thread may be at it
+            raise RuntimeError("the task that was to do it was stopped")
         if self._error is not None:
             raise self._error
         return self._values[0]
