@@ -17,10 +17,13 @@ from tests.buyer import COLOURS, Colour
 from tests.facade import facade
 from x402sms import AsyncClient, PaymentState, SpendLimits, Wallet, X402Transport, open_ledger
 from x402sms.errors import ConfigError, SpendLimitExceeded
+from x402sms.exchange import request_for
 from x402sms.protocol.effects import Prepay
+from x402sms.purchase import purchase_of
 from x402sms.sandbox import InProcessSandbox, SandboxConfig, asgi_sandbox
 from x402sms.sandbox.config import DialectName
 from x402sms.testing import VirtualClock
+from x402sms.virtualsms import calls
 
 READ = Decimal("0.001")
 
@@ -200,6 +203,35 @@ def test_other_apis_are_asked_unless_told_otherwise() -> None:
                 for _ in range(2):
                     client.get(f"{sandbox.url}/countries").raise_for_status()
             assert sandbox.state.requests - before == taken
+
+
+def test_a_route_has_no_password_in_it() -> None:
+    with httpx.Client(base_url="https://me:s3cret@shop.example/api/v2") as http:
+        request = request_for(http, calls.list_services())
+
+    assert purchase_of(request).route == "GET https://shop.example /api/v2/services"
+    assert "s3cret" not in repr((purchase_of(request), request.extensions))
+
+
+def test_an_address_of_any_length_has_a_route() -> None:
+    with httpx.Client(base_url=f"https://shop.example/{'long' * 60}") as http:
+        routes = {
+            purchase_of(request_for(http, call)).route
+            for call in (calls.list_services(), calls.list_services(), calls.list_countries())
+        }
+
+    assert len(routes) == 2
+
+
+def test_calls_of_one_route_differ_by_where_the_api_is() -> None:
+    routes = set()
+    for base_url in ("https://shop.example/v1", "https://shop.example/v2", "https://b.example/v2"):
+        with httpx.Client(base_url=base_url) as http:
+            routes |= {
+                purchase_of(request_for(http, calls.get_order(number))).route for number in "12"
+            }
+
+    assert len(routes) == 3
 
 
 def test_what_it_may_be_told() -> None:
