@@ -36,6 +36,7 @@ from tests.protocol.parts import (
 from tests.protocol.test_flow_states import ANSWERS, CHAIN, PAUSES, RECALLED, is_foreign, resumes
 from x402sms.errors import (
     ChallengeError,
+    ClockSkew,
     LedgerError,
     NoAcceptableOffer,
     PaymentRefused,
@@ -59,20 +60,20 @@ ROUTE = "GET https://seller.example /sms"
 READ = purchase(method="GET", route=ROUTE)
 
 
-def quote_of(said: Said, url: str = READ.url) -> Quote:
+def quote_of(said: Said, bought: str = READ.fingerprint) -> Quote:
     """What is remembered of a challenge."""
-    return Quote(Headers(said.headers).of_a_challenge(), said.body, url)
+    return Quote(Headers(said.headers).of_a_challenge(), said.body, bought)
 
 
 QUOTES: dict[str, Quote] = {
     "v2": quote_of(v2()),
     "v1": quote_of(v1()),
     "header": quote_of(example()),
-    "of another resource": quote_of(v2(), "https://seller.example/other"),
+    "of another resource": quote_of(v2(), "e" * 64),
     "beyond the limits": quote_of(v2(v2_message(v2_entry(amount="5000000")))),
     "on another chain": quote_of(v2(v2_message(v2_entry(network="eip155:1")))),
     "malformed": quote_of(v2("!")),
-    "no challenge": Quote((), b"{}", READ.url),
+    "no challenge": Quote((), b"{}", READ.fingerprint),
 }
 PAYABLE = ("v2", "v1", "header", "of another resource")
 
@@ -220,6 +221,27 @@ def test_of_another_resource_only_the_price_is_taken() -> None:
     assert "resource" not in unb64(header)
     (_, own) = ahead(settled(), quote="v2").paid_header
     assert "resource" in unb64(own)
+
+
+def test_what_was_paid_is_remembered_and_not_what_was_asked_after_it() -> None:
+    dearer = v2(v2_message(v2_entry(amount="20000")))
+    dearest = v2(v2_message(v2_entry(amount="30000")))
+    played = ahead(dearer, dearest, settled(amount="20000"), pauses=(0.5,))
+
+    assert sends(played) == [True, True, True]
+    assert played.driver.all_of(Remember) == [Remember(ROUTE, quote_of(dearer))]
+
+
+@pytest.mark.parametrize("error", ["payment required", "invalid_exact_evm_authorization"])
+def test_a_clock_that_is_off_is_found_out_by_the_answer(error: str) -> None:
+    behind = v2(v2_message(error=error)).with_headers(("Date", "Fri, 15 Jan 2027 07:00:00 GMT"))
+    played = ahead(behind, pauses=(0.5, 1.0))
+
+    assert sends(played) == [True]  # the same again would be refused again
+    assert isinstance(played.error, PaymentRefused)
+    assert isinstance(played.error.__cause__, ClockSkew)
+    assert "this machine's clock is 60 min 0 s ahead" in str(played.error)
+    assert played.driver.all_of(Remember) == [Remember(ROUTE, None)]
 
 
 def test_a_price_beyond_the_limits_is_not_signed() -> None:

@@ -1,8 +1,8 @@
 """Paying with the first request, by what the route was last paid by.
 
-What is remembered passes through all the checks that a fresh challenge does, and what is signed
-has the purchase's own nonce: if the price has moved, the new one is signed under that, so no more
-than one settlement within the ceilings can come of it.
+What is remembered passes through all the checks that a fresh challenge does, but that of this
+machine's clock, and what is signed has the purchase's own nonce: if the price has moved, the new
+one is signed under that, so no more than one settlement within the ceilings can come of it.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ def _attempt_by(quote: Quote, payer: Payer, purchase: Purchase, now: int) -> Att
     challenge = parse_quote(quote)
     if challenge is None:
         return None
-    if quote.url != purchase.url:  # the same price, and another resource
+    if quote.bought != purchase.fingerprint:  # the same price, and another resource
         challenge = replace(challenge, resource=None)
-    # Without a `Date` to compare with: a clock that is off is found out by the answer.
+    # No `Date` to compare with: a clock that is off is found out by the answer.
     attempt = make_attempt(payer, purchase, challenge, _ASKED, now)
     small = attempt.authorization.amount_atomic <= MOST_AHEAD_ATOMIC
     return attempt if small or payer.prepay is Prepay.ALWAYS else None

@@ -111,7 +111,7 @@ def _pay(payer: Payer, purchase: Purchase) -> Flow:
         if receipt is not None:
             return receipt
     answer: Answer = yield Send(None)
-    quote = yield from read_quote(answer, purchase.url)
+    quote = yield from read_quote(answer, purchase.fingerprint)
     challenge = None if quote is None else parse_quote(quote)
     if challenge is None:
         return None
@@ -250,7 +250,7 @@ def _presentations(
             return (yield from _hand_over(attempt, verdict.outcome, doubt=doubt))
         challenge = None
         if answer is not None and answer.status == PAYMENT_REQUIRED:
-            challenge = yield from _second_challenge(answer, purchase.url, ahead)
+            challenge = yield from _second_challenge(answer, purchase, ahead)
             if challenge is not None and verdict.outcome.reason == UNEXPLAINED:
                 verdict = refused(answer.status, challenge.error)
         doubt = doubt or verdict.outcome.state is PaymentState.UNKNOWN
@@ -264,11 +264,12 @@ def _presentations(
                     continue
             except AlreadyPaid:
                 raise
-            except (PaymentError, LedgerError) as error:
+            except (PaymentError, LedgerError, ClockSkew) as error:
                 # Nothing was signed for the new terms, but for the old ones something was.
                 state = verdict.outcome.state
-                asks = Outcome(state, f"it asks for something else now, and {error}")
-                verdict = Verdict(asks, Next.REFUSE)
+                asks = "again" if isinstance(error, ClockSkew) else "for something else now"
+                why = Outcome(state, f"it asks {asks}, and {error}")
+                verdict = Verdict(why, Next.REFUSE)
                 raise (yield from _conclude(attempt, verdict, doubt=doubt)) from error
         pause = next(pauses, None)
         if verdict.next is not Next.AGAIN or not (yield from _wait(attempt, pause)):
@@ -317,8 +318,10 @@ def _terms_now(
     now: int = yield Now()
     try:
         again = make_attempt(payer, purchase, challenge, answer, now)
-    except ClockSkew:  # it passed a moment ago: this is another machine's clock
-        return None
+    except ClockSkew:
+        if ahead is not None:
+            raise
+        return None  # it passed a moment ago: this is another machine's clock
     old, new = attempt.authorization, again.authorization
     moved = _terms(attempt) != _terms(again)
     if not moved and ahead is None:
@@ -441,12 +444,12 @@ def _write_down(attempt: Attempt, outcome: Outcome) -> Paid:
 
 
 def _second_challenge(
-    answer: Answer, url: str, ahead: Latest | None
+    answer: Answer, purchase: Purchase, ahead: Latest | None
 ) -> Generator[Effect, Any, PaymentRequired | None]:
     """The challenge that answers a payment. Whatever is wrong with it: None."""
     try:
-        quote = yield from read_quote(answer, url)
-        if ahead is not None:
+        quote = yield from read_quote(answer, purchase.fingerprint)
+        if ahead is not None and not ahead.missed:  # later ones are not what is paid by
             ahead.quote = quote
         return None if quote is None else parse_quote(quote)
     except Exception:  # noqa: BLE001  the refusal is what matters, and that is known already
