@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -16,11 +18,14 @@ import pytest
 from tests.buyer import COLOURS, Colour
 from tests.facade import facade
 from x402sms import AsyncClient, PaymentState, SpendLimits, Wallet, X402Transport, open_ledger
-from x402sms.errors import ConfigError, SpendLimitExceeded
+from x402sms.errors import ConfigError, IntentConflict, SpendLimitExceeded
+from x402sms.exchange import request_for
 from x402sms.protocol.effects import Prepay
+from x402sms.purchase import purchase_of
 from x402sms.sandbox import InProcessSandbox, SandboxConfig, asgi_sandbox
 from x402sms.sandbox.config import DialectName
 from x402sms.testing import VirtualClock
+from x402sms.virtualsms import calls
 
 READ = Decimal("0.001")
 
@@ -182,6 +187,68 @@ def test_many_at_once_each_pay_once() -> None:
         assert sandbox.books(wallet.address)[0] == 51 * int(READ * 10**6)
 
 
+def test_many_at_once_each_pay_the_new_price_once(tmp_path: Path) -> None:
+    """Two clients on one ledger, as two processes are: both know the old price."""
+    with asgi_sandbox(SandboxConfig()) as sandbox:
+        wallet = Wallet.from_key(sandbox.funded_key or "")
+        sandbox.set_price("telegram", "GB", "0.05")
+        receipts: list[Any] = []
+
+        def client() -> AsyncClient:
+            return AsyncClient(
+                wallet,
+                network="base-sepolia",
+                base_url=sandbox.url,
+                ledger=tmp_path / "payments.db",
+                transport=sandbox.transport,
+                prepay="always",
+                on_payment=receipts.append,
+            )
+
+        async def run() -> None:
+            async with client() as one, client() as other:
+                for sms in (one, other):
+                    await sms.orders.create("telegram", "GB")
+                sandbox.set_price("telegram", "GB", "0.07")
+                buying = [sms.orders.create("telegram", "GB") for sms in (one, other) * 5]
+                await asyncio.gather(*buying)
+
+        asyncio.run(run())
+        assert [each.amount for each in receipts[2:]] == [Decimal("0.07")] * 10
+        assert sandbox.books(wallet.address)[0] == 100_000 + 10 * 70_000
+        assert len(sandbox.orders_of(wallet.address)) == 12
+
+
+def test_a_payment_ahead_goes_nowhere_else() -> None:
+    """The route moved to another host since it was paid."""
+    wallet = Wallet.generate()
+    seen: list[tuple[str, bool]] = []
+    offer = {"amount": "0.001", "asset": "USDC", "chain": "base", "recipient": f"0x{'7' * 40}"}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        paid = "x-payment" in request.headers
+        seen.append((request.url.host, paid))
+        if len(seen) > 2 and request.url.host == "seller.example":
+            return httpx.Response(302, headers={"Location": "https://elsewhere.example/sms"})
+        if paid:
+            claim = {"success": True, "transaction": f"0x{'ab' * 32}", "network": "base"}
+            shown = base64.b64encode(json.dumps(claim).encode()).decode()
+            return httpx.Response(200, headers={"X-PAYMENT-RESPONSE": shown})
+        return httpx.Response(402, headers={"X-Payment-Required": json.dumps(offer)})
+
+    with closing(open_ledger(":memory:")) as ledger:
+        paying = X402Transport(
+            wallet, ledger=ledger, prepay="auto", transport=httpx.MockTransport(answer)
+        )
+        with httpx.Client(transport=paying, follow_redirects=True) as client:
+            client.get("https://seller.example/sms")
+            with pytest.raises(IntentConflict, match="a redirect after the payment"):
+                client.get("https://seller.example/sms")
+
+    here, there = ("seller.example", True), ("elsewhere.example", False)
+    assert seen == [("seller.example", False), here, here, there]
+
+
 def test_other_apis_are_asked_unless_told_otherwise() -> None:
     with asgi_sandbox(SandboxConfig()) as sandbox:
         wallet = Wallet.from_key(sandbox.funded_key or "")
@@ -200,6 +267,35 @@ def test_other_apis_are_asked_unless_told_otherwise() -> None:
                 for _ in range(2):
                     client.get(f"{sandbox.url}/countries").raise_for_status()
             assert sandbox.state.requests - before == taken
+
+
+def test_a_route_has_no_password_in_it() -> None:
+    with httpx.Client(base_url="https://me:s3cret@shop.example/api/v2") as http:
+        request = request_for(http, calls.list_services())
+
+    assert purchase_of(request).route == "GET https://shop.example /api/v2/services"
+    assert "s3cret" not in repr((purchase_of(request), request.extensions))
+
+
+def test_an_address_of_any_length_has_a_route() -> None:
+    with httpx.Client(base_url=f"https://shop.example/{'long' * 60}") as http:
+        routes = {
+            purchase_of(request_for(http, call)).route
+            for call in (calls.list_services(), calls.list_services(), calls.list_countries())
+        }
+
+    assert len(routes) == 2
+
+
+def test_calls_of_one_route_differ_by_where_the_api_is() -> None:
+    routes = set()
+    for base_url in ("https://shop.example/v1", "https://shop.example/v2", "https://b.example/v2"):
+        with httpx.Client(base_url=base_url) as http:
+            routes |= {
+                purchase_of(request_for(http, calls.get_order(number))).route for number in "12"
+            }
+
+    assert len(routes) == 3
 
 
 def test_what_it_may_be_told() -> None:

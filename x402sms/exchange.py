@@ -11,6 +11,7 @@ import httpx
 
 from x402sms.errors import APIError, HostNotReachable, HostNotServing, UnreadableResponse
 from x402sms.protocol.types import Receipt
+from x402sms.purchase import LONGEST_INTENT
 from x402sms.virtualsms.calls import Call, parse_json
 from x402sms.virtualsms.problems import problem_to_error
 
@@ -54,10 +55,16 @@ def request_for(
                 "intent": intent,
                 "purchase": purchase,
                 "max_amount": max_price,
-                "route": None if call.json is not None else str(http.base_url) + call.route,
+                "route": None if call.json is not None else _route(http, call),
             }
         },
     )
+
+
+def _route(http: httpx.Client | httpx.AsyncClient, call: Call[Any]) -> str | None:
+    """What shares one price, below the origin: a URL may hold a password. None: too long."""
+    route = http.base_url.raw_path.decode("ascii").rstrip("/") + call.route
+    return route if len(route) <= LONGEST_INTENT else None
 
 
 def result_of(call: Call[T], response: httpx.Response) -> T:

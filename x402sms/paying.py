@@ -71,7 +71,10 @@ class Paying(Generic[TransportT]):
     `prepay`: "always" pays with the first request wherever the same request was paid for before, as
     it was then; "auto" only what reads (GET) and costs at most 0.01 USDC. If the price has moved,
     the answer is a 402 and the new one is signed under the same nonce: one settlement at most,
-    within your ceilings. `Receipt.prepaid` says whether it held, `risked` what was offered.
+    within your ceilings; a seller that takes more than it asks may take a price that has fallen.
+    An answer that settles nothing (a 404, a call that is free now) leaves what was offered counted
+    like any promise, and the next call asks. `Receipt.prepaid` says whether it held, `risked` what
+    was offered.
 
     Per request: `extensions={"x402": {"intent": "invoice-7", "max_amount": "0.05"}}`. The answer
     to a paid call carries its `Receipt` in `response.extensions["x402"]`.

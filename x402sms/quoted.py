@@ -10,11 +10,13 @@ from collections import OrderedDict
 
 from x402sms.errors import LedgerError
 from x402sms.ledger import Ledger
+from x402sms.protocol import strict_json
 from x402sms.protocol.effects import Quote
 
 logger = logging.getLogger("x402sms")
 
 MOST_ROUTES = 1_000
+LONGEST = 32_768  # characters: a server does not get to fill the ledger
 
 
 class RememberedQuotes:
@@ -44,12 +46,14 @@ class RememberedQuotes:
         return quote
 
     def put(self, route: str, quote: Quote | None, *, now: int) -> None:
+        """None, and what is too long to keep: forget it."""
         with self._lock:
             if route in self._known and self._known[route] == quote:
                 return
-        self._keep(route, quote)
+        text = None if quote is None else _text(quote)
+        self._keep(route, None if text is None else quote)
         try:
-            self._ledger.quotes.put(route, None if quote is None else _text(quote), now=now)
+            self._ledger.quotes.put(route, text, now=now)
         except LedgerError:
             logger.warning("the ledger does not remember what was paid", exc_info=True)
 
@@ -61,16 +65,20 @@ class RememberedQuotes:
                 self._known.popitem(last=False)
 
 
-def _text(quote: Quote) -> str:
+def _text(quote: Quote) -> str | None:
+    """None for what is too long."""
     body = base64.b64encode(quote.body).decode("ascii")
-    return json.dumps({"headers": quote.headers, "body": body, "url": quote.url})
+    text = json.dumps({"headers": quote.headers, "body": body, "bought": quote.bought})
+    return text if len(text) <= LONGEST else None
 
 
 def _read(text: str) -> Quote | None:
-    """None for what another version wrote."""
+    """None for what another version, or another program, wrote."""
+    if len(text) > LONGEST:
+        return None
     try:
-        kept = json.loads(text)
+        kept = strict_json.loads(text)
         headers = tuple((str(name), str(value)) for name, value in kept["headers"])
-        return Quote(headers, base64.b64decode(kept["body"]), str(kept["url"]))
+        return Quote(headers, base64.b64decode(kept["body"]), str(kept["bought"]))
     except (ValueError, KeyError, TypeError):
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +16,8 @@ from x402sms.ledger import Ledger, postgres_quotes, quotes
 from x402sms.protocol.effects import Quote
 from x402sms.quoted import RememberedQuotes
 
-QUOTE = Quote((("payment-required", "e30="),), b"\xff{}", "https://seller.example/sms")
-OTHER = Quote((), b"", "https://seller.example/other")
+QUOTE = Quote((("payment-required", "e30="),), b"\xff{}", "f" * 64)
+OTHER = Quote((), b"", "e" * 64)
 
 
 def test_a_route_has_its_last_quote(ledger: Ledger) -> None:
@@ -77,12 +79,43 @@ def test_a_ledger_that_fails_costs_a_request_and_no_more(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", '{"headers": 7}', '{"headers": [["a"]]}', '{"headers": [], "body": 1}']
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"headers": 7}',
+        '{"headers": [["a"]]}',
+        '{"headers": [], "body": 1}',
+        pytest.param("[" * 30_000, id="deeper than any parser goes"),
+        pytest.param(json.dumps({"headers": [], "body": "A" * 40_000, "bought": ""}), id="huge"),
+        pytest.param('{"headers": [], "body": "", "bought": "", "body": ""}', id="a key twice"),
+    ],
 )
 def test_what_cannot_be_read_is_forgotten(ledger: Ledger, text: str) -> None:
     ledger.quotes.put("GET /a", text, now=NOW)
 
     assert RememberedQuotes(ledger).get("GET /a") is None
+
+
+def test_what_is_huge_is_not_kept(ledger: Ledger) -> None:
+    remembered = RememberedQuotes(ledger)
+    remembered.put("GET /a", QUOTE, now=NOW)
+    remembered.put("GET /a", replace(QUOTE, body=b"{" * 30_000), now=NOW)
+
+    assert remembered.get("GET /a") is None
+    assert ledger.quotes.get("GET /a") is None
+
+
+def test_a_clock_that_was_ahead_does_not_push_out_what_comes_later(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for store in (quotes, postgres_quotes):
+        monkeypatch.setattr(store, "MOST_ROUTES", 2)
+    for number, now in enumerate([NOW + 9_999, NOW + 9_999, NOW, NOW + 1]):
+        ledger.quotes.put(f"GET /{number}", "quote", now=now)
+
+    assert [ledger.quotes.get(f"GET /{number}") for number in (2, 3)] == ["quote", "quote"]
 
 
 def test_memory_is_bounded(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

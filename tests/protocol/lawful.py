@@ -257,6 +257,8 @@ def _assert_the_last_word_in_the_ledger_is_the_one_told(course: Course) -> None:
             assert written[-1] is PaymentState.UNKNOWN
         case NeverSent():
             assert written[-1] is PaymentState.VOID
+        case _ if isinstance(course.steps[-1][0], Remember):
+            pass  # interrupted after all was written
         case _:
             assert written[-1] is PaymentState.UNKNOWN
     if written[-1] is PaymentState.REFUSED:

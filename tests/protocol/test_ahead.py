@@ -36,6 +36,7 @@ from tests.protocol.parts import (
 from tests.protocol.test_flow_states import ANSWERS, CHAIN, PAUSES, RECALLED, is_foreign, resumes
 from x402sms.errors import (
     ChallengeError,
+    ClockSkew,
     LedgerError,
     NoAcceptableOffer,
     PaymentRefused,
@@ -59,20 +60,20 @@ ROUTE = "GET https://seller.example /sms"
 READ = purchase(method="GET", route=ROUTE)
 
 
-def quote_of(said: Said, url: str = READ.url) -> Quote:
+def quote_of(said: Said, bought: str = READ.fingerprint) -> Quote:
     """What is remembered of a challenge."""
-    return Quote(Headers(said.headers).of_a_challenge(), said.body, url)
+    return Quote(Headers(said.headers).of_a_challenge(), said.body, bought)
 
 
 QUOTES: dict[str, Quote] = {
     "v2": quote_of(v2()),
     "v1": quote_of(v1()),
     "header": quote_of(example()),
-    "of another resource": quote_of(v2(), "https://seller.example/other"),
+    "of another resource": quote_of(v2(), "e" * 64),
     "beyond the limits": quote_of(v2(v2_message(v2_entry(amount="5000000")))),
     "on another chain": quote_of(v2(v2_message(v2_entry(network="eip155:1")))),
     "malformed": quote_of(v2("!")),
-    "no challenge": Quote((), b"{}", READ.url),
+    "no challenge": Quote((), b"{}", READ.fingerprint),
 }
 PAYABLE = ("v2", "v1", "header", "of another resource")
 
@@ -127,17 +128,21 @@ def test_an_offer_that_nobody_took_is_no_price(answer: Said | BaseException) -> 
 
 
 @pytest.mark.parametrize(
-    ("prepay", "method", "kept"),
+    ("prepay", "method", "amount", "kept"),
     [
-        (Prepay.NEVER, "GET", 0),
-        (Prepay.AUTO, "GET", 1),
-        (Prepay.AUTO, "POST", 0),
-        (Prepay.ALWAYS, "POST", 1),
+        (Prepay.NEVER, "GET", "1", 0),
+        (Prepay.AUTO, "GET", "10000", 1),
+        (Prepay.AUTO, "GET", "10001", 0),
+        (Prepay.AUTO, "POST", "1", 0),
+        (Prepay.ALWAYS, "POST", "10001", 1),
     ],
 )
-def test_what_never_pays_ahead_is_not_remembered(prepay: Prepay, method: str, kept: int) -> None:
+def test_what_never_pays_ahead_is_not_remembered(
+    prepay: Prepay, method: str, amount: str, kept: int
+) -> None:
     buying = purchase(method=method, route=ROUTE)
-    played = ahead(v2(), settled(), quote="none", prepay=prepay, buying=buying)
+    asked = v2(v2_message(v2_entry(amount=amount)))
+    played = ahead(asked, settled(amount=amount), quote="none", prepay=prepay, buying=buying)
 
     assert len(played.driver.all_of(Remember)) == kept
 
@@ -188,8 +193,12 @@ def test_a_ledger_that_fails_lets_nothing_be_signed() -> None:
     assert (sends(played), played.driver.all_of(Sign)) == ([], [])
 
 
-@pytest.mark.parametrize(("price", "to"), [("20000", RECIPIENT), ("5", STRANGER)])
-def test_a_price_that_moved_is_signed_under_the_same_nonce(price: str, to: str) -> None:
+@pytest.mark.parametrize(
+    ("price", "to", "small"), [("20000", RECIPIENT, False), ("5", STRANGER, True)]
+)
+def test_a_price_that_moved_is_signed_under_the_same_nonce(
+    price: str, to: str, small: bool
+) -> None:
     now = v2(v2_message(v2_entry(amount=price, payTo=to)))
     played = ahead(now, settled(amount=price))
 
@@ -199,7 +208,8 @@ def test_a_price_that_moved_is_signed_under_the_same_nonce(price: str, to: str) 
     assert second.amount_atomic == int(price)
     assert played.receipt is not None
     assert (played.receipt.prepaid, played.receipt.risked) == (False, Decimal("0.01"))
-    assert played.driver.all_of(Remember) == [Remember(ROUTE, quote_of(now))]
+    # What is not small any more is asked for.
+    assert played.driver.all_of(Remember) == [Remember(ROUTE, quote_of(now) if small else None)]
 
 
 def test_a_server_that_wants_its_own_offer_answered_gets_that_and_is_asked_from_then_on() -> None:
@@ -220,6 +230,41 @@ def test_of_another_resource_only_the_price_is_taken() -> None:
     assert "resource" not in unb64(header)
     (_, own) = ahead(settled(), quote="v2").paid_header
     assert "resource" in unb64(own)
+
+
+def test_what_was_paid_is_remembered_and_not_what_was_asked_after_it() -> None:
+    cheaper = v2(v2_message(v2_entry(amount="5000")))
+    cheapest = v2(v2_message(v2_entry(amount="1000")))
+    played = ahead(cheaper, cheapest, settled(amount="5000"), pauses=(0.5,))
+
+    assert sends(played) == [True, True, True]
+    assert played.driver.all_of(Remember) == [Remember(ROUTE, quote_of(cheaper))]
+
+
+@pytest.mark.parametrize(("price", "kept"), [("5000", 1), ("10001", 0)])
+def test_of_a_price_that_moved_between_the_asking_and_the_paying_the_last_is_remembered(
+    price: str, kept: int
+) -> None:
+    asked = v2(v2_message(v2_entry(amount="1000")))
+    moved = v2(v2_message(v2_entry(amount=price)))
+    played = ahead(asked, moved, settled(amount=price), quote="none")
+
+    assert sends(played) == [False, True, True]
+    assert played.receipt is not None
+    assert (played.receipt.prepaid, played.receipt.risked) == (None, None)
+    assert played.driver.all_of(Remember) == [Remember(ROUTE, quote_of(moved))] * kept
+
+
+@pytest.mark.parametrize("error", ["payment required", "invalid_exact_evm_authorization"])
+def test_a_clock_that_is_off_is_found_out_by_the_answer(error: str) -> None:
+    behind = v2(v2_message(error=error)).with_headers(("Date", "Fri, 15 Jan 2027 07:00:00 GMT"))
+    played = ahead(behind, pauses=(0.5, 1.0))
+
+    assert sends(played) == [True]  # the same again would be refused again
+    assert isinstance(played.error, PaymentRefused)
+    assert isinstance(played.error.__cause__, ClockSkew)
+    assert "this machine's clock is 60 min 0 s ahead" in str(played.error)
+    assert played.driver.all_of(Remember) == [Remember(ROUTE, None)]
 
 
 def test_a_price_beyond_the_limits_is_not_signed() -> None:
@@ -278,6 +323,25 @@ def test_a_purchase_that_is_known_goes_on_as_it_was(state: str) -> None:
 
     assert not played.driver.all_of(Remembered)
     assert played.authorization == known.attempt.authorization
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), asyncio.CancelledError()])
+@pytest.mark.parametrize(
+    ("answers", "quote", "written"),
+    [
+        ([v2(), settled()], "none", PaymentState.SETTLED),
+        ([Said(200)], "v2", PaymentState.UNKNOWN),
+        ([refused()], "v2", PaymentState.REFUSED),
+    ],
+    ids=["paid", "free now", "refused"],
+)
+def test_an_interruption_while_it_remembers_changes_nothing_that_is_written(
+    answers: list[Said], quote: str, written: PaymentState, interrupt: BaseException
+) -> None:
+    played = ahead(*answers, quote=quote, failures={Remember: interrupt})
+
+    assert played.error is interrupt
+    assert [record.state for record in played.records] == [written]
 
 
 def attempts_of(played: Played) -> list[Attempt]:

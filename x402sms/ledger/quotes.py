@@ -10,6 +10,15 @@ from typing import Protocol
 
 MOST_ROUTES = 1_000  # the rest is the oldest, and forgotten
 
+# Later than all others whatever the clock says: one that was ahead must not push it out at once.
+_PUT = """
+    INSERT INTO quotes
+    SELECT ?, ?, max(?, coalesce(max(seen_at) + 1, 0)) FROM quotes
+"""
+_BOUND = """
+    DELETE FROM quotes WHERE route NOT IN (SELECT route FROM quotes ORDER BY seen_at DESC LIMIT ?)
+"""
+
 
 class Quotes(Protocol):
     """Every method raises LedgerError when the store fails."""
@@ -40,9 +49,5 @@ class SQLiteQuotes:
         with self._transaction("NORMAL") as connection:
             connection.execute("DELETE FROM quotes WHERE route = ?", (route,))
             if quote is not None:
-                connection.execute("INSERT INTO quotes VALUES (?, ?, ?)", (route, quote, now))
-            connection.execute(
-                "DELETE FROM quotes WHERE rowid NOT IN "
-                "(SELECT rowid FROM quotes ORDER BY seen_at DESC, rowid DESC LIMIT ?)",
-                (MOST_ROUTES,),
-            )
+                connection.execute(_PUT, (route, quote, now))
+                connection.execute(_BOUND, (MOST_ROUTES,))

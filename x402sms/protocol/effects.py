@@ -86,12 +86,13 @@ class Answer:
 class Quote:
     """A challenge as it came: to be parsed, checked and paid as if it came now.
 
-    `headers` are those that a challenge is read from, `body` is decoded; both are bounded.
+    `headers` are those that a challenge is read from, `body` is decoded; both are bounded. `bought`
+    is the fingerprint of the request that it answered.
     """
 
     headers: tuple[tuple[str, str], ...]
     body: bytes
-    url: str  # without the query
+    bought: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from x402sms.errors import (
     PaymentError,
 )
 from x402sms.money import to_usdc
-from x402sms.protocol.ahead import Latest, attempt_ahead, may_go_ahead
+from x402sms.protocol.ahead import Asked, Latest, attempt_ahead, is_for_next_time
 from x402sms.protocol.attempt import make_attempt
 from x402sms.protocol.effects import (
     Answer,
@@ -37,7 +37,6 @@ from x402sms.protocol.effects import (
     Now,
     Payer,
     Purchase,
-    Quote,
     Recall,
     Record,
     Remember,
@@ -58,7 +57,6 @@ from x402sms.protocol.types import (
     OnChainUnread,
     OnChainUnused,
     Outcome,
-    PaymentRequired,
     PaymentState,
     Receipt,
 )
@@ -111,15 +109,17 @@ def _pay(payer: Payer, purchase: Purchase) -> Flow:
         if receipt is not None:
             return receipt
     answer: Answer = yield Send(None)
-    quote = yield from read_quote(answer, purchase.url)
+    quote = yield from read_quote(answer, purchase.fingerprint)
     challenge = None if quote is None else parse_quote(quote)
     if challenge is None:
         return None
     now: int = yield Now()
-    attempt = make_attempt(payer, purchase, challenge, answer, now)
-    yield Reserve(attempt)
-    receipt = yield from _present(payer, purchase, attempt, sent_before=earlier is not None)
-    yield from _remember(payer, purchase, receipt, quote)
+    latest = Latest(make_attempt(payer, purchase, challenge, answer, now), quote)
+    yield Reserve(latest.attempt)
+    receipt = yield from _present(payer, purchase, latest, sent_before=earlier is not None)
+    settled = receipt.state is PaymentState.SETTLED  # an offer that nobody took is no price
+    if settled and is_for_next_time(payer, purchase, latest.attempt):
+        yield Remember(purchase.route, latest.quote)
     return receipt
 
 
@@ -128,31 +128,19 @@ def _pay_ahead(payer: Payer, purchase: Purchase) -> Flow:
     attempt = yield from attempt_ahead(payer, purchase)
     if attempt is None:
         return None
-    latest = Latest()
+    latest = Latest(attempt, ahead=True)
     try:
-        receipt = yield from _present(payer, purchase, attempt, sent_before=False, ahead=latest)
+        receipt = yield from _present(payer, purchase, latest, sent_before=False)
     except PaymentError:
         yield Remember(purchase.route, None)  # the next call asks first
         raise
-    if latest.missed:
-        risked = to_usdc(attempt.authorization.amount_atomic)
-        receipt = replace(receipt, prepaid=False, risked=risked)
-    else:
-        receipt = replace(receipt, prepaid=True)
-    if receipt.state is not PaymentState.SETTLED or (latest.missed and not latest.moved):
-        # It is free now; or the server takes its offers only as answers.
-        yield Remember(purchase.route, None)
-    elif latest.missed:
-        yield Remember(purchase.route, latest.quote)
-    return receipt
-
-
-def _remember(
-    payer: Payer, purchase: Purchase, receipt: Receipt, quote: Quote | None
-) -> Generator[Effect, Any, None]:
-    """Only what was paid: an offer that nobody took is no price."""
-    if may_go_ahead(payer, purchase) and receipt.state is PaymentState.SETTLED:
-        yield Remember(purchase.route, quote)
+    settled = receipt.state is PaymentState.SETTLED
+    if latest.anew or not settled:
+        # Forgotten: it is free now, or the server takes its offers only as answers.
+        priced = settled and latest.moved and is_for_next_time(payer, purchase, latest.attempt)
+        yield Remember(purchase.route, latest.quote if priced else None)
+    risked = to_usdc(attempt.authorization.amount_atomic) if latest.anew else None
+    return replace(receipt, prepaid=not latest.anew, risked=risked)
 
 
 def _recall(payer: Payer, purchase: Purchase) -> Generator[Effect, Any, Stored | None]:
@@ -176,7 +164,7 @@ def _resume(payer: Payer, purchase: Purchase, stored: Stored) -> Flow:
     now: int = yield Now()
     if now + LAST_SECONDS <= attempt.authorization.valid_before:
         yield Reserve(attempt)
-        return (yield from _present(payer, purchase, attempt, sent_before=True))
+        return (yield from _present(payer, purchase, Latest(attempt), sent_before=True))
     receipt = yield from _prove(attempt, (yield CheckChain(attempt)))
     if receipt is not None and receipt.state is PaymentState.SETTLED:
         return (yield from _ask_again(payer, attempt, receipt))
@@ -197,15 +185,9 @@ def _ask_again(payer: Payer, attempt: Attempt, receipt: Receipt) -> Paid:
     raise not_delivered_error(attempt, receipt)
 
 
-def _present(
-    payer: Payer,
-    purchase: Purchase,
-    attempt: Attempt,
-    *,
-    sent_before: bool,
-    ahead: Latest | None = None,
-) -> Paid:
+def _present(payer: Payer, purchase: Purchase, latest: Latest, *, sent_before: bool) -> Paid:
     """Sign, and send until the end is clear. Whatever interrupts it leaves a row that says so."""
+    attempt = latest.attempt
     try:
         payment = yield from _sign(attempt)
     except GeneratorExit:
@@ -217,9 +199,7 @@ def _present(
         raise
     try:
         return (
-            yield from _presentations(
-                payer, purchase, attempt, payment, sent_before=sent_before, ahead=ahead
-            )
+            yield from _presentations(payer, purchase, latest, payment, sent_before=sent_before)
         )
     except (GeneratorExit, PaymentError, NeverSent):
         raise
@@ -232,15 +212,13 @@ def _present(
 def _presentations(
     payer: Payer,
     purchase: Purchase,
-    attempt: Attempt,
+    latest: Latest,
     payment: tuple[str, str],
     *,
     sent_before: bool,
-    ahead: Latest | None,
 ) -> Paid:
     pauses = iter(payer.pauses)
-    priced_anew = False
-    sent = sent_before
+    attempt, sent = latest.attempt, sent_before
     # Whether one of its presentations may have settled: then a refusal proves nothing.
     doubt = sent_before
     while True:
@@ -248,27 +226,27 @@ def _presentations(
         sent = True
         if verdict.next is Next.HAND_OVER:
             return (yield from _hand_over(attempt, verdict.outcome, doubt=doubt))
-        challenge = None
+        asked = None
         if answer is not None and answer.status == PAYMENT_REQUIRED:
-            challenge = yield from _second_challenge(answer, purchase.url, ahead)
-            if challenge is not None and verdict.outcome.reason == UNEXPLAINED:
-                verdict = refused(answer.status, challenge.error)
+            asked = yield from _second_challenge(answer, purchase)
+            if asked is not None and verdict.outcome.reason == UNEXPLAINED:
+                verdict = refused(answer.status, asked.challenge.error)
         doubt = doubt or verdict.outcome.state is PaymentState.UNKNOWN
-        if challenge is not None and answer is not None and not priced_anew:
+        if asked is not None and not latest.anew:
             try:
-                asked = challenge, answer
-                again = yield from _terms_now(payer, purchase, attempt, asked, ahead)
+                again = yield from _terms_now(payer, purchase, latest, asked)
                 if again is not None:
                     payment = yield from _sign(again)
-                    attempt, priced_anew = again, True
+                    attempt = again
                     continue
             except AlreadyPaid:
                 raise
-            except (PaymentError, LedgerError) as error:
+            except (PaymentError, LedgerError, ClockSkew) as error:
                 # Nothing was signed for the new terms, but for the old ones something was.
                 state = verdict.outcome.state
-                asks = Outcome(state, f"it asks for something else now, and {error}")
-                verdict = Verdict(asks, Next.REFUSE)
+                asks = "again" if isinstance(error, ClockSkew) else "for something else now"
+                why = Outcome(state, f"it asks {asks}, and {error}")
+                verdict = Verdict(why, Next.REFUSE)
                 raise (yield from _conclude(attempt, verdict, doubt=doubt)) from error
         pause = next(pauses, None)
         if verdict.next is not Next.AGAIN or not (yield from _wait(attempt, pause)):
@@ -302,33 +280,30 @@ def _terms(attempt: Attempt) -> tuple[int, str]:
 
 
 def _terms_now(
-    payer: Payer,
-    purchase: Purchase,
-    attempt: Attempt,
-    asked: tuple[PaymentRequired, Answer],
-    ahead: Latest | None,
+    payer: Payer, purchase: Purchase, latest: Latest, asked: Asked
 ) -> Generator[Effect, Any, Attempt | None]:
     """The same purchase at the terms that the server asks now, under the same nonce, reserved.
 
-    None where they are the old ones, and those did answer a challenge (did not go `ahead` of it).
+    None where they are the old ones, and those did answer a challenge (did not go ahead of it).
     The old authorization and the new one cannot both settle.
     """
-    challenge, answer = asked
+    attempt = latest.attempt
     now: int = yield Now()
     try:
-        again = make_attempt(payer, purchase, challenge, answer, now)
-    except ClockSkew:  # it passed a moment ago: this is another machine's clock
-        return None
+        again = make_attempt(payer, purchase, asked.challenge, asked.answer, now)
+    except ClockSkew:
+        if latest.ahead:
+            raise
+        return None  # it passed a moment ago: this is another machine's clock
     old, new = attempt.authorization, again.authorization
     moved = _terms(attempt) != _terms(again)
-    if not moved and ahead is None:
+    if not moved and not latest.ahead:
         return None
     # Until the later of the two ends: what we say of the purchase has one `valid_before`.
     until = max(old.valid_before, new.valid_before)
     again = replace(again, authorization=replace(new, valid_before=until))
     yield Reserve(again)
-    if ahead is not None:
-        ahead.missed, ahead.moved = True, moved
+    latest.attempt, latest.quote, latest.anew, latest.moved = again, asked.quote, True, moved
     return again
 
 
@@ -440,14 +415,11 @@ def _write_down(attempt: Attempt, outcome: Outcome) -> Paid:
     return receipt
 
 
-def _second_challenge(
-    answer: Answer, url: str, ahead: Latest | None
-) -> Generator[Effect, Any, PaymentRequired | None]:
+def _second_challenge(answer: Answer, purchase: Purchase) -> Generator[Effect, Any, Asked | None]:
     """The challenge that answers a payment. Whatever is wrong with it: None."""
     try:
-        quote = yield from read_quote(answer, url)
-        if ahead is not None:
-            ahead.quote = quote
-        return None if quote is None else parse_quote(quote)
+        quote = yield from read_quote(answer, purchase.fingerprint)
+        challenge = None if quote is None else parse_quote(quote)
+        return None if quote is None or challenge is None else Asked(answer, quote, challenge)
     except Exception:  # noqa: BLE001  the refusal is what matters, and that is known already
         return None

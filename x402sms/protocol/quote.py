@@ -13,7 +13,7 @@ from x402sms.protocol.wire import Headers, parse_challenge
 PAYMENT_REQUIRED = 402
 
 
-def read_quote(answer: Answer, url: str) -> Generator[Effect, bytes | None, Quote | None]:
+def read_quote(answer: Answer, bought: str) -> Generator[Effect, bytes | None, Quote | None]:
     """What the answer asks for, None where it asks for no payment: the caller gets it as it is."""
     headers = answer.headers
     if answer.status != PAYMENT_REQUIRED or not (
@@ -21,7 +21,7 @@ def read_quote(answer: Answer, url: str) -> Generator[Effect, bytes | None, Quot
     ):
         return None
     body = yield ReadBody()
-    return Quote(headers.of_a_challenge(), challenge_body(headers, body), url)
+    return Quote(headers.of_a_challenge(), challenge_body(headers, body), bought)
 
 
 def parse_quote(quote: Quote) -> PaymentRequired | None:

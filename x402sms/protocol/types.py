@@ -157,8 +157,9 @@ class Receipt:
     `amount` is in USDC; `network` is the v1 name; `valid_before` is Unix time in seconds;
     `transaction` is the hash the server gave. `verified` is True once the chain itself was asked:
     a settled receipt that is not verified rests on the server's word. `prepaid` is None where the
-    price was asked first; True where the first request paid; False where that was not the price
-    any more, and `risked` (USDC) is what it offered then, under the same nonce.
+    price was asked first (and of a call that raised); True where this payment went with the first
+    request, whatever its `state`; False where that was not taken, and `risked` (USDC) is what it
+    offered then, under the same nonce.
     """
 
     intent: str

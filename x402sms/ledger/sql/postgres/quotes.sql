@@ -2,7 +2,9 @@
 SELECT quote FROM x402sms.quotes WHERE route = %(route)s;
 
 -- put --
-INSERT INTO x402sms.quotes (route, quote, seen_at) VALUES (%(route)s, %(quote)s, %(now)s)
+-- Later than all others whatever the clock says: one that was ahead must not push it out at once.
+INSERT INTO x402sms.quotes (route, quote, seen_at)
+SELECT %(route)s, %(quote)s, greatest(%(now)s, max(seen_at) + 1) FROM x402sms.quotes
 ON CONFLICT (route) DO UPDATE SET quote = excluded.quote, seen_at = excluded.seen_at;
 
 -- forget --
