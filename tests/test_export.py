@@ -42,6 +42,8 @@ PAYMENT = Payment(
 )
 UNCLEAR = replace(
     PAYMENT,
+    worker="w-3",
+    labels='{"campaign":"spring","country":"GB"}',
     intent="invoice-8",
     amount_atomic=9_007_199_254_740_993,  # a float would lose its end
     state=PaymentState.UNKNOWN,
@@ -80,7 +82,11 @@ def test_json_has_all_that_a_book_needs() -> None:
         "method": "POST",
         "url": "https://seller.example/sms",
         "reason": None,
+        "worker": None,
+        "labels": None,
     }
+    assert documents[1]["worker"] == "w-3"
+    assert documents[1]["labels"] == {"campaign": "spring", "country": "GB"}
     assert documents[1]["amount"] == "9007199254.740993"
     assert documents[1]["amount_atomic"] == "9007199254740993"
     assert (documents[1]["transaction"], documents[1]["verified"]) == (None, False)
@@ -89,8 +95,11 @@ def test_json_has_all_that_a_book_needs() -> None:
 def test_csv_says_the_same_as_json() -> None:
     documents = json.loads(to_json([PAYMENT, UNCLEAR]))
     for row, document in zip(read_csv(PAYMENT, UNCLEAR), documents, strict=True):
+        assert json.loads(row["labels"] or "null") == document.pop("labels")
         words = {True: "true", False: "false", None: ""}
-        assert row == {name: words.get(value, value) for name, value in document.items()}
+        assert {name: row[name] for name in document} == {
+            name: words.get(value, value) for name, value in document.items()
+        }
 
 
 def test_csv_has_a_header_even_without_payments() -> None:
@@ -122,7 +131,7 @@ def test_amounts_are_plain_decimals(amount_atomic: int) -> None:
         "\n=1",
     ],
 )
-@pytest.mark.parametrize("column", ["intent", "reason", "url", "method", "transaction"])
+@pytest.mark.parametrize("column", ["intent", "reason", "url", "method", "transaction", "worker"])
 def test_a_formula_is_a_text_in_a_spreadsheet(text: str, column: str) -> None:
     changes: dict[str, Any] = {column: text}
     payment = replace(PAYMENT, **changes)

@@ -14,6 +14,7 @@ from x402sms.api_keys import ApiKey
 from x402sms.clock import Clock
 from x402sms.errors import LedgerError, SpendLimitExceeded
 from x402sms.ledger import Charge, Ledger
+from x402sms.ledger.base import labels_of
 from x402sms.limits import MOST_ATOMIC, Amount, SpendLimits
 from x402sms.money import parse_usdc, to_usdc, usdc
 from x402sms.protocol.effects import Purchase
@@ -37,6 +38,7 @@ class AccountBooks:
     limits: SpendLimits
     clock: Clock
     paid: Callable[[Receipt], None]  # is told of each charge
+    worker: str = ""
 
     @property
     def now(self) -> int:
@@ -99,6 +101,8 @@ class AccountBooks:
             method="POST",
             url=charge.url,
             reason=reason,
+            worker=charge.worker,
+            labels=labels_of(charge.labels),
         )
         try:
             self.paid(receipt)

@@ -108,6 +108,7 @@ class BaseClient:
         on_payment: Callable[[Receipt], None] | None,
         requests_per_minute: int | Literal["auto"] | None,
         prepay: Literal["auto", "never", "always"],
+        worker: str | None,
         webhooks: Mailbox | str | os.PathLike[str] | None,
         clock: Clock | None,
     ) -> None:
@@ -119,6 +120,7 @@ class BaseClient:
             limits=limits,
             ledger=os.fspath(ledger) if isinstance(ledger, str | os.PathLike) else None,
             rpc_url=rpc_url,
+            worker=worker,
         )
         self._wallet, self.api_key = _credentials(wallet, api_key, settings.rest_url)
         if self._wallet is None:
@@ -329,7 +331,11 @@ class BaseClient:
         """With an API key and no wallet, what is bought comes from a balance."""
         if self._wallet is not None or self.api_key is None:
             return None
-        return AccountBooks(self.api_key, self.ledger, self.settings.limits, self.clock, self._paid)
+        settings = self.settings
+        settings.limits.check_worker(settings.worker)
+        return AccountBooks(
+            self.api_key, self.ledger, settings.limits, self.clock, self._paid, settings.worker
+        )
 
     def _ledger_view(self) -> Payments:
         key = self.api_key

@@ -33,6 +33,7 @@ from x402sms.errors import (
 )
 from x402sms.exchange import result_of
 from x402sms.ledger import Charge
+from x402sms.ledger.base import labels_text
 from x402sms.ledger.charges import refuse_other
 from x402sms.limits import MOST_ATOMIC, Amount
 from x402sms.looking import what_came_of
@@ -95,6 +96,8 @@ def _charge(books: AccountBooks, call: Call[Order], request: httpx.Request) -> C
         what=request.extensions[EXTENSION].get("purchase") or _what(call),
         url=purchase.url,
         amount_atomic=0,
+        worker=books.worker,
+        labels=labels_text(purchase.labels),
     )
 
 

@@ -79,9 +79,10 @@ class Client(BaseClient):
     waits: "auto" is the service's own limit, 60, and none for a host on this machine; None is none.
     A paid call is two requests, or one where `prepay` lets it pay by what the route cost last:
     "auto" what only reads and costs at most 0.01 USDC, "always" whatever was paid for before, the
-    same order too, "never" nothing (see `X402Transport`). `webhooks` is where the events that the
-    service sends are kept (an EventStore, or its path): a job then waits for those, and polls less.
-    `clock` is what is waited by, for tests. Safe to share between threads.
+    same order too, "never" nothing (see `X402Transport`). `worker` names who of a fleet this is,
+    else `X402SMS_WORKER`. `webhooks` is where the events that the service sends are kept (an
+    EventStore, or its path): a job then waits for those, and polls less. `clock` is what is waited
+    by, for tests. Safe to share between threads.
 
     Raises ConfigError and LedgerError.
     """
@@ -101,6 +102,7 @@ class Client(BaseClient):
         on_payment: Callable[[Receipt], None] | None = None,
         requests_per_minute: int | Literal["auto"] | None = "auto",
         prepay: Literal["auto", "never", "always"] = "auto",
+        worker: str | None = None,
         webhooks: Mailbox | str | os.PathLike[str] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -116,6 +118,7 @@ class Client(BaseClient):
             on_payment=on_payment,
             requests_per_minute=requests_per_minute,
             prepay=prepay,
+            worker=worker,
             webhooks=webhooks,
             clock=clock,
         )
@@ -235,6 +238,7 @@ class Client(BaseClient):
             transport=paced,
             on_payment=self._paid,
             prepay=self.prepay,
+            worker=self.settings.worker,
         )
 
     def _perform(self, max_price: Amount | None, effect: Effect) -> object:
@@ -300,6 +304,7 @@ class AsyncClient(BaseClient):
         on_payment: Callable[[Receipt], None] | None = None,
         requests_per_minute: int | Literal["auto"] | None = "auto",
         prepay: Literal["auto", "never", "always"] = "auto",
+        worker: str | None = None,
         webhooks: Mailbox | str | os.PathLike[str] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -315,6 +320,7 @@ class AsyncClient(BaseClient):
             on_payment=on_payment,
             requests_per_minute=requests_per_minute,
             prepay=prepay,
+            worker=worker,
             webhooks=webhooks,
             clock=clock,
         )
@@ -418,6 +424,7 @@ class AsyncClient(BaseClient):
             transport=paced,
             on_payment=self._paid,
             prepay=self.prepay,
+            worker=self.settings.worker,
         )
 
     async def _perform(self, max_price: Amount | None, effect: Effect) -> object:

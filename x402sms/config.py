@@ -11,6 +11,7 @@ from urllib.parse import urljoin, urlsplit
 
 from x402sms.errors import ConfigError
 from x402sms.limits import SpendLimits
+from x402sms.protocol.labels import checked_worker
 from x402sms.protocol.networks import BASE, BASE_SEPOLIA, Network, get_network
 
 PREFIX = "X402SMS_"
@@ -40,6 +41,9 @@ _LIMITS = {
     "per_hour": "X402SMS_MAX_PER_HOUR",
     "per_day": "X402SMS_MAX_PER_DAY",
     "total": "X402SMS_MAX_TOTAL",
+    "worker_per_hour": "X402SMS_MAX_WORKER_PER_HOUR",
+    "worker_per_day": "X402SMS_MAX_WORKER_PER_DAY",
+    "worker_total": "X402SMS_MAX_WORKER_TOTAL",
 }
 _NO_LIMIT = "none"
 
@@ -49,7 +53,8 @@ class Settings:
     """What a client runs with, but for the wallet and the API key.
 
     `ledger` is a path or URL, None the default. `base_url` is where calls are paid one by one,
-    `rest_url` where an API key is taken; they differ where neither was given.
+    `rest_url` where an API key is taken; they differ where neither was given. `worker` is who of a
+    fleet this is, "" without one.
     """
 
     network: Network
@@ -59,6 +64,7 @@ class Settings:
     rpc_url: str | None = field(repr=False)  # its path is often a key
     rest_url: str
     topup_url: str
+    worker: str = ""
 
 
 def environment() -> dict[str, str]:
@@ -79,6 +85,7 @@ def load_settings(
     limits: SpendLimits | None = None,
     ledger: str | None = None,
     rpc_url: str | None = None,
+    worker: str | None = None,
 ) -> Settings:
     """Settings from arguments (None: not given) and `environment()`. Raises ConfigError."""
     env = {name: value for name, value in env.items() if name not in SECRETS}
@@ -95,6 +102,7 @@ def load_settings(
         rpc_url=rpc_url or env.get("X402SMS_RPC_URL"),
         rest_url=rest_url,
         topup_url=_url(env.get("X402SMS_TOPUP_URL") or urljoin(rest_url, TOPUP_PATH)),
+        worker=checked_worker(env.get("X402SMS_WORKER", "") if worker is None else worker),
     )
 
 

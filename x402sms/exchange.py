@@ -54,6 +54,7 @@ def request_for(
             "x402": {
                 "intent": intent,
                 "purchase": purchase,
+                "labels": call.labels or None,
                 "max_amount": max_price,
                 "route": None if call.json is not None else _route(http, call),
             }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from x402sms.ledger.base import Payment
+from x402sms.ledger.base import Payment, labels_of, labels_text
 
 COLUMNS: Final = (
     "created_at",
@@ -27,6 +27,8 @@ COLUMNS: Final = (
     "method",
     "url",
     "reason",
+    "worker",
+    "labels",
 )
 
 # What makes a spreadsheet take a text for a formula: also full-width, and after what it skips.
@@ -37,7 +39,7 @@ def write_csv(payments: Iterable[Payment], stream: TextIO) -> None:
     """Write a header and a line a payment. Open the file with `newline=""`.
 
     Amounts are USDC in plain decimals (`amount_atomic`: whole 10^-6 USDC), times ISO 8601 in UTC,
-    `verified` is `true` or `false`, what is not known is empty.
+    `verified` is `true` or `false`, `labels` a JSON object, what is not known is empty.
 
     A text that begins with `=`, `+`, `-`, `@`, one of their full-width forms, a tab or a line end
     gets an apostrophe in front: a spreadsheet would run it as a formula, and an intent or a
@@ -78,6 +80,8 @@ def row(payment: Payment) -> dict[str, Any]:
         "method": payment.method,
         "url": payment.url,
         "reason": payment.reason,
+        "worker": payment.worker or None,
+        "labels": labels_of(payment.labels) or None,
     }
 
 
@@ -88,5 +92,7 @@ def _iso(seconds: int) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return labels_text(value)  # JSON, which no spreadsheet takes for a formula
     text = "" if value is None else str(value)
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

@@ -19,6 +19,7 @@ MOST_ATOMIC = 2**63 - 1
 LONGEST_WINDOW = 3600
 
 _SECONDS = {"per_hour": 3600, "per_day": 86_400, "total": None}
+_OF_WORKER = "worker_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,11 @@ class SpendLimits:
     """What a wallet may spend. Amounts are USDC as str, int or Decimal; None is no limit.
 
     `per_call` is the ceiling of one payment; `per_hour` and `per_day` are rolling; `total` is for
-    the life of the ledger: all count one payer on one network. `pay_to` names the recipients that
-    may be paid: an address, several, or a mapping from address to the total each may get.
-    `authorization_ttl` (seconds) bounds how long a signature stays good. Everything promised and
-    not proven void counts as spent.
+    the life of the ledger: all count one payer on one network. `worker_per_hour`, `worker_per_day`
+    and `worker_total` count only what the same worker of a fleet promised, beside those. `pay_to`
+    names the recipients that may be paid: an address, several, or a mapping from address to the
+    total each may get. `authorization_ttl` (seconds) bounds how long a signature stays good.
+    Everything promised and not proven void counts as spent.
 
     Raises ConfigError for an amount, address or ttl that cannot be meant.
     """
@@ -58,6 +60,9 @@ class SpendLimits:
     total: Amount | None = None
     pay_to: str | Iterable[str] | Mapping[str, Amount | None] | None = None
     authorization_ttl: int = 300
+    worker_per_hour: Amount | None = None
+    worker_per_day: Amount | None = None
+    worker_total: Amount | None = None
     budgets: tuple[Budget, ...] = field(init=False, repr=False, compare=False)
     _per_call_atomic: int = field(init=False, repr=False, compare=False)
     _recipients: Mapping[str, int | None] | None = field(init=False, repr=False, compare=False)
@@ -72,9 +77,10 @@ class SpendLimits:
         per_call = _atomic("per_call", self.per_call)
         recipients = _recipients(self.pay_to)
         rolling = (
-            Budget(name, cap, seconds)
+            Budget(prefix + name, cap, seconds, of_worker=prefix == _OF_WORKER)
+            for prefix in ("", _OF_WORKER)
             for name, seconds in _SECONDS.items()
-            if (cap := _atomic(name, getattr(self, name))) is not None
+            if (cap := _atomic(prefix + name, getattr(self, prefix + name))) is not None
         )
         by_recipient = (
             Budget("pay_to", cap, pay_to=address)
@@ -84,6 +90,15 @@ class SpendLimits:
         object.__setattr__(self, "budgets", (*rolling, *by_recipient))
         object.__setattr__(self, "_per_call_atomic", MOST_ATOMIC if per_call is None else per_call)
         object.__setattr__(self, "_recipients", recipients)
+
+    def check_worker(self, worker: str) -> None:
+        """Raise ConfigError if there is a limit of each worker and `worker` names none."""
+        limits = [budget.name for budget in self.budgets if budget.of_worker]
+        if limits and not worker:
+            raise ConfigError(
+                f"the limit {limits[0]} is one of each worker, and this one has no name: give it "
+                "one with worker=... or X402SMS_WORKER"
+            )
 
     def check(self, offer: Offer, *, intent: str, max_amount_atomic: int | None = None) -> None:
         """Raise SpendLimitExceeded if this one payment is too large or goes to a stranger.
@@ -126,7 +141,7 @@ _HOW_TO_RAISE = {
     "pay_to": "raise it with SpendLimits(pay_to={address: amount})",
 } | {
     name: f"raise it with SpendLimits({name}=...) or X402SMS_MAX_{name.upper()}"
-    for name in ("per_call", *_SECONDS)
+    for name in ("per_call", *_SECONDS, *(_OF_WORKER + name for name in _SECONDS))
 }
 
 

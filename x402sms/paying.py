@@ -29,6 +29,7 @@ from x402sms.protocol.effects import (
     Stored,
 )
 from x402sms.protocol.keccak import checksum_address
+from x402sms.protocol.labels import checked_worker
 from x402sms.protocol.networks import Network, get_network
 from x402sms.protocol.types import OnChain, OnChainUnread, Receipt
 from x402sms.quoted import RememberedQuotes
@@ -76,8 +77,12 @@ class Paying(Generic[TransportT]):
     like any promise, and the next call asks. `Receipt.prepaid` says whether it held, `risked` what
     was offered.
 
-    Per request: `extensions={"x402": {"intent": "invoice-7", "max_amount": "0.05"}}`. The answer
-    to a paid call carries its `Receipt` in `response.extensions["x402"]`.
+    `worker` names who of a fleet this is (1 to 100 printable characters), for the budgets of each
+    worker and for `x402sms spend --by worker`.
+
+    Per request: `extensions={"x402": {"intent": "invoice-7", "max_amount": "0.05"}}`, and
+    `"labels": {"campaign": "spring"}`, at most 8 words for what it is for. The answer to a paid
+    call carries its `Receipt` in `response.extensions["x402"]`.
 
     Sending raises PaymentError (see `x402sms.errors`), ClockSkew, LedgerError, and httpx's own.
     """
@@ -97,8 +102,10 @@ class Paying(Generic[TransportT]):
         retry_pauses: Sequence[float] | None = None,
         clock: Callable[[], float] = time.time,
         prepay: Prepay | Literal["never", "auto", "always"] = Prepay.NEVER,
+        worker: str = "",
     ) -> None:
         limits = SpendLimits() if limits is None else limits
+        limits.check_worker(checked_worker(worker))
         self._wallet = wallet
         self._payer = Payer(
             _address(wallet),
@@ -107,6 +114,7 @@ class Paying(Generic[TransportT]):
             max_clock_skew,
             tuple(RETRY_PAUSES if retry_pauses is None else retry_pauses),
             _prepay(prepay),
+            worker,
         )
         self._rpc_url = None if rpc_url is None else _http_url(rpc_url)
         self._chain = chain

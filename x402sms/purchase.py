@@ -12,10 +12,11 @@ import httpx
 from x402sms.errors import ConfigError
 from x402sms.money import parse_usdc
 from x402sms.protocol.effects import Purchase
+from x402sms.protocol.labels import checked_labels
 
 EXTENSION = "x402"
 LONGEST_INTENT = 200
-_OPTIONS = frozenset({"intent", "max_amount", "purchase", "route"})
+_OPTIONS = frozenset({"intent", "labels", "max_amount", "purchase", "route"})
 SETTLING_SECONDS = 30  # a resource server settles last, after the work that was asked for
 
 
@@ -25,7 +26,7 @@ def purchase_of(request: httpx.Request) -> Purchase:
     What it buys is its method, origin, path, query and body; or method, origin, path and what the
     option "purchase" says, where another query or body may stand in for the first ("a number for
     telegram", whichever country has one). Its route is all of the request, or what the option
-    "route" says: calls of one price ("/orders/:id/sms").
+    "route" says: calls of one price ("/orders/:id/sms"). The option "labels" says what it is for.
     """
     options = _options(request)
     route = options.get("route")
@@ -53,6 +54,7 @@ def purchase_of(request: httpx.Request) -> Purchase:
         max_amount_atomic=None if max_amount is None else _max_amount(max_amount),
         intent_given=intent_given,
         route=f"{request.method} {origin} {route}" if route else _hashed(*whole),
+        labels=options.get("labels", {}),
     )
 
 
@@ -71,6 +73,10 @@ def _options(request: httpx.Request) -> dict[str, Any]:
             options.pop(name, None)
         elif not _is_printable(options[name]):
             raise ConfigError(f'"{name}" is 1 to {LONGEST_INTENT} printable characters')
+    if options.get("labels") is None:
+        options.pop("labels", None)
+    else:
+        options["labels"] = checked_labels(options["labels"])
     return options
 
 

@@ -342,11 +342,14 @@ class Payments:
                 now=int(time.time()),
             )
 
-    def spent(self, *, since: int = 0) -> Decimal:
-        """USDC promised from `since` (Unix seconds) on and not void; with an API key, charged."""
-        ledger, payer = self._ledger, self._payer
-        promised = ledger.spent_atomic(network=self._network.caip2, payer=payer, since=since)
-        return to_usdc(promised + ledger.charges.charged_atomic(payer, since=since))
+    def spent(self, *, since: int = 0, worker: str | None = None) -> Decimal:
+        """USDC promised from `since` (Unix seconds) on and not void; with an API key, charged.
+
+        With `worker`, by that one of a fleet.
+        """
+        ledger, payer, network = self._ledger, self._payer, self._network.caip2
+        promised = ledger.spent_atomic(network=network, payer=payer, since=since, worker=worker)
+        return to_usdc(promised + ledger.charges.charged_atomic(payer, since=since, worker=worker))
 
 
 class AsyncPayments:
@@ -364,8 +367,10 @@ class AsyncPayments:
     async def reconcile(self) -> Report:
         return await anyio.to_thread.run_sync(self._payments.reconcile)
 
-    async def spent(self, *, since: int = 0) -> Decimal:
-        return await anyio.to_thread.run_sync(lambda: self._payments.spent(since=since))
+    async def spent(self, *, since: int = 0, worker: str | None = None) -> Decimal:
+        return await anyio.to_thread.run_sync(
+            lambda: self._payments.spent(since=since, worker=worker)
+        )
 
 
 def _of(network: Network, payer: str, payments: Iterable[Payment]) -> list[Payment]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from types import TracebackType
@@ -20,8 +20,9 @@ from x402sms.clock import Clock
 from x402sms.driver import drive, drive_async
 from x402sms.limits import Amount
 from x402sms.money import parse_usdc, to_usdc
+from x402sms.protocol.labels import checked_labels
 from x402sms.steady import in_thread
-from x402sms.virtualsms.calls import Call
+from x402sms.virtualsms.calls import Call, labelled
 from x402sms.virtualsms.effects import (
     Announce,
     Bought,
@@ -77,7 +78,8 @@ class JobOptions(TypedDict, total=False):
     stays within it. `pattern`: a regular expression whose group `code`, or first group, or whole
     match is the code. `intent`: names the job, and finds its order again after a crash.
     `rental_hours`: rent the number; leaving the job keeps it. `on_number` gets each number,
-    `on_event` everything that happens (see `virtualsms.effects.Event`).
+    `on_event` everything that happens (see `virtualsms.effects.Event`). `labels` say in the ledger
+    what the job is for, beside its service and country: `{"campaign": "signup-test"}`.
     """
 
     country: str | None
@@ -90,6 +92,7 @@ class JobOptions(TypedDict, total=False):
     rental_hours: int | None
     on_number: Callable[[str], None] | None
     on_event: Callable[[Event], None] | None
+    labels: Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class Wanted:
     resume: bool
     watch: Callable[[Event], None]
     order: Order | None = None  # that is there already
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def wanted(service: str, max_price: Amount, options: JobOptions) -> Wanted:
@@ -130,7 +134,13 @@ def wanted(service: str, max_price: Amount, options: JobOptions) -> Wanted:
         if on_number is not None and isinstance(event, Bought | Swapped):
             on_number(event.order.phone_number or "")
 
-    return Wanted(terms, intent is not None, watch)
+    return Wanted(terms, intent is not None, watch, labels=_labels(options.get("labels") or {}))
+
+
+def _labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """With room for those that each call has by itself."""
+    checked_labels({"service": "any", "country": "any"} | checked_labels(labels))
+    return labels
 
 
 def _intent(intent: str) -> str:
@@ -328,6 +338,10 @@ class _View:
         late, self._late = self._late, None
         return late
 
+    def _labelled(self, call: Call[T]) -> Call[T]:
+        """What the ledger says that this call of the job is for."""
+        return labelled(call, self._job.order, self._wanted.labels)
+
     def _mail(self, order_id: str) -> tuple[Sms, ...]:
         return () if self._mailbox is None else tuple(self._mailbox.messages(order_id))
 
@@ -415,11 +429,12 @@ class Verification(_View):
         match effect:
             case Make():
                 with counted_by(self._meter):
-                    return client.call(effect.call, intent=effect.intent, max_price=ceiling)
+                    call = self._labelled(effect.call)
+                    return client.call(call, intent=effect.intent, max_price=ceiling)
             case Buy():
                 with counted_by(self._meter):
                     return client.create_order(
-                        effect.call,
+                        self._labelled(effect.call),
                         intent=effect.intent,
                         purchase=effect.purchase,
                         max_price=effect.max_price,
@@ -519,11 +534,12 @@ class AsyncVerification(_View):
         match effect:
             case Make():
                 with counted_by(self._meter):
-                    return await client.call(effect.call, intent=effect.intent, max_price=ceiling)
+                    call = self._labelled(effect.call)
+                    return await client.call(call, intent=effect.intent, max_price=ceiling)
             case Buy():
                 with counted_by(self._meter):
                     return await client.create_order(
-                        effect.call,
+                        self._labelled(effect.call),
                         intent=effect.intent,
                         purchase=effect.purchase,
                         max_price=effect.max_price,

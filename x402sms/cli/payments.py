@@ -144,9 +144,17 @@ def _show_one(out: Output, payment: "Payment") -> None:
             ("transaction", payment.transaction),
             ("verified", _verified(payment)),
             ("brought", payment.delivered),
+            ("worker", payment.worker),
+            ("labels", _labels(payment)),
         )
     )
     out.note(_meaning(payment))
+
+
+def _labels(payment: "Payment") -> str:
+    from x402sms.ledger.base import labels_of
+
+    return ", ".join(f"{name}: {value}" for name, value in labels_of(payment.labels).items())
 
 
 def _verified(payment: "Payment") -> str | None:

@@ -85,6 +85,7 @@ class Run:
             "base_url": settings.base_url,
             "limits": settings.limits,
             "rpc_url": settings.rpc_url,
+            "worker": settings.worker,
             "webhooks": self.given.webhooks or self.environment.get("X402SMS_WEBHOOKS"),
         }
 

@@ -53,8 +53,8 @@ class WatchedCharges:
     def list(self, *, since: int = 0) -> list[Charge]:
         return self._charges.list(since=since)
 
-    def charged_atomic(self, account: str, *, since: int = 0) -> int:
-        return self._charges.charged_atomic(account, since=since)
+    def charged_atomic(self, account: str, *, since: int = 0, worker: str | None = None) -> int:
+        return self._charges.charged_atomic(account, since=since, worker=worker)
 
     def _note(self, charge: Charge) -> None:
         known = self._charges.get(charge.account, charge.intent)
@@ -121,8 +121,10 @@ class WatchedLedger:
     def payments(self, *, since: int = 0, state: PaymentState | None = None) -> Iterator[Payment]:
         return self._ledger.payments(since=since, state=state)
 
-    def spent_atomic(self, *, network: str, payer: str, since: int = 0) -> int:
-        return self._ledger.spent_atomic(network=network, payer=payer, since=since)
+    def spent_atomic(
+        self, *, network: str, payer: str, since: int = 0, worker: str | None = None
+    ) -> int:
+        return self._ledger.spent_atomic(network=network, payer=payer, since=since, worker=worker)
 
     def close(self) -> None:
         self._ledger.close()

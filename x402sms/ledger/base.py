@@ -151,6 +151,8 @@ class Payment:
             url=self.url,
             verified=self.verified,
             reason=self.reason,
+            worker=self.worker,
+            labels=labels_of(self.labels),
         )
 
 
@@ -230,8 +232,11 @@ class Ledger(Protocol):
         """All, newest first."""
         ...
 
-    def spent_atomic(self, *, network: str, payer: str, since: int = 0) -> int:
-        """What counts as spent: everything promised from `since` on and not void."""
+    def spent_atomic(
+        self, *, network: str, payer: str, since: int = 0, worker: str | None = None
+    ) -> int:
+        """What counts as spent: everything promised from `since` on and not void, by one worker or
+        any (None)."""
         ...
 
     def close(self) -> None: ...

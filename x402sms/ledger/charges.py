@@ -73,8 +73,9 @@ class Charges(Protocol):
         """All, newest first."""
         ...
 
-    def charged_atomic(self, account: str, *, since: int = 0) -> int:
-        """What counts as spent: everything asked for from `since` on and not void."""
+    def charged_atomic(self, account: str, *, since: int = 0, worker: str | None = None) -> int:
+        """What counts as spent: everything asked for from `since` on and not void, by one worker or
+        any (None)."""
         ...
 
 
@@ -91,7 +92,9 @@ class Asked(Protocol):
         """When the last charge of anyone was asked for, 0 where there is none."""
         ...
 
-    def spent(self, account: str, after: int) -> int: ...
+    def spent(self, account: str, after: int, worker: str | None) -> int:
+        """What counts of what was asked for after a second, by one worker or any (None)."""
+        ...
 
     def put(self, charge: Charge) -> None:
         """Its row takes the place of the one with the same intent, as the newest of all."""
@@ -137,6 +140,7 @@ def _check(asked: Asked, budget: Budget, charge: Charge, now: int) -> None:
     if budget.pay_to is not None:
         return  # nobody is paid: the balance was, by a top-up
     after = _EVER if budget.seconds is None else now - budget.seconds
-    spent = asked.spent(charge.account, after)
+    worker = charge.worker if budget.of_worker else None
+    spent = asked.spent(charge.account, after, worker)
     if spent + charge.amount_atomic > budget.cap_atomic:
         raise budget.exceeded(charge.amount_atomic, spent, charge.intent)

@@ -103,9 +103,12 @@ class PostgresLedger(PostgresDatabase):
     def payments(self, *, since: int = 0, state: PaymentState | None = None) -> Iterator[Payment]:
         return iter(self._read("list", {"since": since, "state": state}))
 
-    def spent_atomic(self, *, network: str, payer: str, since: int = 0) -> int:
+    def spent_atomic(
+        self, *, network: str, payer: str, since: int = 0, worker: str | None = None
+    ) -> int:
         with self._transaction() as connection:
-            return _Promises(connection).spent((network, payer, NO_NONCE), Window(since - 1))
+            window = Window(since - 1, worker=worker)
+            return _Promises(connection).spent((network, payer, NO_NONCE), window)
 
     def _found(self, connection: Connection, key: Key) -> Payment:
         payment = _Promises(connection).find(key)

@@ -62,9 +62,9 @@ class PostgresCharges:
             rows = connection.execute(_SQL["list"], {"since": since})
             return [charge_of(row) for row in rows]
 
-    def charged_atomic(self, account: str, *, since: int = 0) -> int:
+    def charged_atomic(self, account: str, *, since: int = 0, worker: str | None = None) -> int:
         with self._transaction() as connection:
-            return _Asked(connection).spent(account, since - 1)
+            return _Asked(connection).spent(account, since - 1, worker)
 
 
 class _Asked:
@@ -82,8 +82,9 @@ class _Asked:
         [[latest]] = self._connection.execute(_SQL["latest"])
         return int(latest)
 
-    def spent(self, account: str, after: int) -> int:
-        [[spent]] = self._connection.execute(_SQL["spent"], {"account": account, "after": after})
+    def spent(self, account: str, after: int, worker: str | None) -> int:
+        wanted = {"account": account, "after": after, "worker": worker}
+        [[spent]] = self._connection.execute(_SQL["spent"], wanted)
         return int(spent)
 
     def put(self, charge: Charge) -> None:

@@ -169,9 +169,12 @@ class SQLiteLedger(Database):
             )
         )
 
-    def spent_atomic(self, *, network: str, payer: str, since: int = 0) -> int:
+    def spent_atomic(
+        self, *, network: str, payer: str, since: int = 0, worker: str | None = None
+    ) -> int:
         with self._transaction() as connection:
-            return _Promises(connection).spent((network, payer, NO_NONCE), Window(since - 1))
+            window = Window(since - 1, worker=worker)
+            return _Promises(connection).spent((network, payer, NO_NONCE), window)
 
     def _found(self, connection: sqlite3.Connection, key: Key) -> Payment:
         payment = _first(connection.execute(_FIND, key))

@@ -19,7 +19,7 @@ _ASK = f"""
 """  # noqa: S608  as above
 _SPENT = """
     SELECT coalesce(sum(amount_atomic), 0) FROM charges
-    WHERE account = ? AND asked_at > ? AND state != 'void'
+    WHERE account = ? AND asked_at > ? AND state != 'void' AND coalesce(? = worker, TRUE)
 """
 _END = """
     UPDATE OR IGNORE charges
@@ -67,9 +67,9 @@ class SQLiteCharges:
         with self._transaction("NORMAL") as connection:
             return [charge_of(row) for row in connection.execute(statement, (since,))]
 
-    def charged_atomic(self, account: str, *, since: int = 0) -> int:
+    def charged_atomic(self, account: str, *, since: int = 0, worker: str | None = None) -> int:
         with self._transaction("NORMAL") as connection:
-            return _Asked(connection).spent(account, since - 1)
+            return _Asked(connection).spent(account, since - 1, worker)
 
 
 class _Asked:
@@ -84,8 +84,8 @@ class _Asked:
     def latest(self) -> int:
         return number(self._connection, "SELECT coalesce(max(asked_at), 0) FROM charges")
 
-    def spent(self, account: str, after: int) -> int:
-        return number(self._connection, _SPENT, (account, after))
+    def spent(self, account: str, after: int, worker: str | None) -> int:
+        return number(self._connection, _SPENT, (account, after, worker))
 
     def put(self, charge: Charge) -> None:
         self._connection.execute(_ASK, columns_of(charge))

@@ -335,6 +335,8 @@ class OpenPayment(Value):
     state: Name
     call: Name
     brought: Name | None
+    worker: Name | None
+    labels: dict[Name, Name]
     settleable_until: Instant | None
 
 

@@ -13,6 +13,7 @@ from anyio import to_thread
 from x402sms.account_books import AccountBooks
 from x402sms.client import AsyncClient
 from x402sms.ledger import Charge, Payment
+from x402sms.ledger.base import labels_of
 from x402sms.limits import SpendLimits
 from x402sms.mcp_server import inputs, results
 from x402sms.mcp_server.desk import Job
@@ -33,7 +34,8 @@ class _Books:
     wallet: str | None
     balance: Decimal | None
     open: list[results.OpenPayment]
-    spent: Callable[[int], Awaitable[Decimal]]  # since when, in Unix seconds
+    # since when, in Unix seconds, by which worker or any (None)
+    spent: Callable[[int, str | None], Awaitable[Decimal]]
 
 
 async def spending(request: Request, given: inputs.Nothing) -> results.Spending:
@@ -41,10 +43,11 @@ async def spending(request: Request, given: inputs.Nothing) -> results.Spending:
     books = await (_of_wallet(sms) if sms.books is None else _of_account(sms, sms.books))
     limits = sms.settings.limits
     rolling = [
-        _limit(budget.name, to_usdc(budget.cap_atomic), await books.spent(since))
+        _limit(budget.name, to_usdc(budget.cap_atomic), await books.spent(since, worker))
         for budget in limits.budgets
         if budget.pay_to is None
         for since in [0 if budget.seconds is None else now - budget.seconds]
+        for worker in [sms.settings.worker if budget.of_worker else None]
     ]
     return results.Spending(
         transport="x402" if sms.books is None else "rest",
@@ -54,8 +57,8 @@ async def spending(request: Request, given: inputs.Nothing) -> results.Spending:
         this_session=results.Spent(
             amount=request.session.total, calls=len(request.session.receipts)
         ),
-        last_24_hours=await books.spent(now - DAY),
-        in_all=await books.spent(0),
+        last_24_hours=await books.spent(now - DAY, None),
+        in_all=await books.spent(0, None),
         limits=[_per_call(limits), *rolling],
         open_payments=books.open[:MOST_SHOWN],
         open_payments_in_all=len(books.open),
@@ -69,15 +72,17 @@ async def _of_wallet(sms: AsyncClient) -> _Books:
         wallet=sms.wallet.address,
         balance=None,
         open=[_open_payment(payment) for payment in opened],
-        spent=lambda since: sms.payments.spent(since=since),
+        spent=lambda since, worker: sms.payments.spent(since=since, worker=worker),
     )
 
 
 async def _of_account(sms: AsyncClient, books: AccountBooks) -> _Books:
-    async def spent(since: int) -> Decimal:
+    async def spent(since: int, worker: str | None) -> Decimal:
         account, charges = books.key.account, sms.ledger.charges
         return to_usdc(
-            await to_thread.run_sync(lambda: charges.charged_atomic(account, since=since))
+            await to_thread.run_sync(
+                lambda: charges.charged_atomic(account, since=since, worker=worker)
+            )
         )
 
     known = await to_thread.run_sync(books.charges)
@@ -107,6 +112,8 @@ def _open_payment(payment: Payment) -> results.OpenPayment:
         state=str(payment.state),
         call=f"{payment.method} {urlsplit(payment.url).path}",
         brought=payment.delivered,
+        worker=payment.worker or None,
+        labels=labels_of(payment.labels),
         settleable_until=datetime.fromtimestamp(payment.settleable_until, UTC),
     )
 
@@ -119,6 +126,8 @@ def _open_charge(charge: Charge) -> results.OpenPayment:
         state=str(charge.state),
         call=f"POST {urlsplit(charge.url).path}",
         brought=charge.order_id,
+        worker=charge.worker or None,
+        labels=labels_of(charge.labels),
         settleable_until=None,
     )
 

@@ -53,6 +53,8 @@ def make_attempt(
         fingerprint=purchase.fingerprint,
         dialect=challenge.dialect,
         template=_template(offer, authorization),
+        worker=payer.worker,
+        labels=purchase.labels,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -44,7 +45,7 @@ class Payer:
     """Who pays, where, and within what. `max_clock_skew` is in seconds, None to not look.
 
     `pauses` are the seconds before the same payment is presented again after an unclear end:
-    their number bounds how often.
+    their number bounds how often. `worker` is who of a fleet this is, "" without one.
     """
 
     address: str
@@ -53,6 +54,7 @@ class Payer:
     max_clock_skew: int | None
     pauses: tuple[float, ...] = ()
     prepay: Prepay = Prepay.NEVER
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ class Purchase:
     `url` is without its query; `fingerprint` covers all of the request; `private` is False for
     plain http to another machine; `takes_seconds` is how long the request itself may take.
     `intent_given` is False for an intent made up just now, which no ledger can know. `route` names
-    all that has one price: method, origin, path, and what else sets it.
+    all that has one price: method, origin, path, and what else sets it. `labels` say what it is
+    for, and change nothing of what it is.
     """
 
     intent: str
@@ -74,6 +77,7 @@ class Purchase:
     max_amount_atomic: int | None = None
     intent_given: bool = False
     route: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,8 @@ class Attempt:
             method=self.method,
             url=self.url,
             reason=outcome.reason,
+            worker=self.worker,
+            labels=self.labels,
         )
 
 
@@ -159,7 +161,7 @@ class Receipt:
     a settled receipt that is not verified rests on the server's word. `prepaid` is None where the
     price was asked first (and of a call that raised); True where this payment went with the first
     request, whatever its `state`; False where that was not taken, and `risked` (USDC) is what it
-    offered then, under the same nonce.
+    offered then, under the same nonce. `worker` is who of a fleet paid, `labels` say what for.
     """
 
     intent: str
@@ -177,6 +179,8 @@ class Receipt:
     reason: str | None = None
     prepaid: bool | None = None
     risked: Decimal | None = None
+    worker: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

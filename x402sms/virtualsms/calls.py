@@ -9,9 +9,10 @@ anything is sent. Prices are Decimal USDC.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
 
+from x402sms.text import one_line
 from x402sms.virtualsms.arguments import at_least_one, country_code, encoded, one_part
 from x402sms.virtualsms.models import (
     Balance,
@@ -45,6 +46,7 @@ __all__ = [
     "get_order",
     "get_profile",
     "get_stats",
+    "labelled",
     "list_countries",
     "list_orders",
     "list_services",
@@ -57,6 +59,7 @@ __all__ = [
     "wait_for_sms",
 ]
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 MAX_LONG_POLL_SECONDS = 180
@@ -67,6 +70,7 @@ _ROUTE_WORDS = frozenset(
     | {"swap", "cancel", "confirm", "extend", "release"}
 )
 PER_PAGE = 50
+_LONGEST_LABEL = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +81,8 @@ class Call(Generic[T_co]):
     for none. `parse` takes the parsed JSON of a 2xx (see `parse_json`) and raises only
     UnreadableResponse. The answer may take `long_poll_seconds` longer than an ordinary one.
     `buys` is true for what costs money beyond the call itself. What has no body has one price by
-    `route`, its path without its values; a body may set it.
+    `route`, its path without its values; a body may set it. `labels` say in the ledger what it is
+    for: the service and country that it names.
     """
 
     method: Literal["GET", "POST"]
@@ -87,6 +92,7 @@ class Call(Generic[T_co]):
     json: Mapping[str, Any] | None = field(default=None, repr=False)  # may hold an API key
     long_poll_seconds: int = 0
     buys: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def route(self) -> str:
@@ -120,6 +126,7 @@ def find_cheapest(service: str) -> Call[Offer]:
     return Call(
         method="GET",
         path=f"/services/{encoded(service)}/cheapest",
+        labels=_labels(service=service),
         parse=lambda body: _complete(read(Offer, body), service=service),
     )
 
@@ -133,6 +140,7 @@ def country_pricing(iso2: str) -> Call[tuple[Offer, ...]]:
     return Call(
         method="GET",
         path=f"/countries/{encoded(country)}/pricing",
+        labels=_labels(country=country),
         parse=lambda body: tuple(
             _complete(offer, country=country) for offer in read_rows(Offer, body, "pricing")
         ),
@@ -148,6 +156,7 @@ def service_availability(service: str) -> Call[tuple[Offer, ...]]:
     return Call(
         method="GET",
         path=f"/services/{encoded(service)}/availability",
+        labels=_labels(service=service),
         parse=lambda body: tuple(
             _complete(offer, service=service) for offer in read_rows(Offer, body, "availability")
         ),
@@ -228,6 +237,7 @@ def create_order(service: str, country: str, rental_hours: int | None = None) ->
         json=body,
         parse=lambda answer: _order(answer, known),
         buys=True,
+        labels=_labels(service=body["service"], country=body["country"]),
     )
 
 
@@ -384,6 +394,18 @@ def _cancellation(body: Any) -> Cancellation:
         elif body.get("success") is None:
             body = {**body, "success": body.get("status") == OrderStatus.CANCELLED}
     return read(Cancellation, body)
+
+
+def labelled(call: Call[T], order: Order | None, more: Mapping[str, str]) -> Call[T]:
+    """`call` with what `order` is for, where there is one, and with `more`."""
+    known = {} if order is None else _labels(service=order.service, country=order.country)
+    return replace(call, labels={**more, **known, **call.labels})
+
+
+def _labels(**known: str | None) -> dict[str, str]:
+    """As the ledger keeps them; an answer's words are a stranger's."""
+    shown = {name: one_line(text or "", _LONGEST_LABEL) for name, text in known.items()}
+    return {name: text for name, text in shown.items() if text}
 
 
 def _paging(page: int, per_page: int) -> dict[str, str]:

@@ -13,7 +13,8 @@ SELECT coalesce(max(asked_at), 0) FROM x402sms.charges;
 
 -- spent --
 SELECT coalesce(sum(amount_atomic), 0) FROM x402sms.charges
-WHERE account = %(account)s AND asked_at > %(after)s AND state != 'void';
+WHERE account = %(account)s AND asked_at > %(after)s AND state != 'void'
+    AND (%(worker)s::text IS NULL OR worker = %(worker)s);
 
 -- end --
 -- An order is of one purchase: nothing is written where another one has it.
