@@ -14,7 +14,7 @@ from x402sms import AsyncClient, Client, SpendLimits, Wallet, X402Transport
 from x402sms.config import limits_from
 from x402sms.errors import ConfigError, SpendLimitExceeded
 from x402sms.ledger import open_ledger
-from x402sms.ledger.base import labels_of
+from x402sms.protocol.labels import labels_of
 from x402sms.sandbox import SandboxConfig, asgi_sandbox
 
 CAMPAIGN = {"campaign": "signup-test"}
@@ -131,6 +131,7 @@ def test_a_client_says_what_it_buys(colour: Colour, road: str) -> None:
             order = sms.orders.create("telegram", "GB")
             sms.orders.get(order.order_id)
             spent = [sms.payments.spent(worker=worker) for worker in (None, "w-3", "w-4")]
+            told_by = sms.payments.spend(by=("worker", "service"))
     bought = {"service": "telegram", "country": "GB"}
     told = [receipt.labels for receipt in receipts]
     assert {receipt.worker for receipt in receipts} == {"w-3"}
@@ -139,6 +140,9 @@ def test_a_client_says_what_it_buys(colour: Colour, road: str) -> None:
     else:
         assert told == [{}, {"service": "telegram"}, {"country": "GB"}, bought, {}]
     assert spent[0] == spent[1] > spent[2] == 0
+    assert sum(row.total for row in told_by) == spent[0]
+    assert {row.by["worker"] for row in told_by} == {"w-3"}
+    assert {"telegram"} <= {row.by["service"] for row in told_by} <= {"telegram", None}
 
 
 def test_a_charge_says_who_made_it_and_what_for_and_counts_for_its_worker(colour: Colour) -> None:

@@ -14,10 +14,10 @@ from x402sms.api_keys import ApiKey
 from x402sms.clock import Clock
 from x402sms.errors import LedgerError, SpendLimitExceeded
 from x402sms.ledger import Charge, Ledger
-from x402sms.ledger.base import labels_of
 from x402sms.limits import MOST_ATOMIC, Amount, SpendLimits
 from x402sms.money import parse_usdc, to_usdc, usdc
 from x402sms.protocol.effects import Purchase
+from x402sms.protocol.labels import labels_of
 from x402sms.protocol.types import PaymentState, Receipt
 from x402sms.purchase import purchase_of
 from x402sms.virtualsms.effects import Earlier

@@ -122,6 +122,7 @@ class BaseClient:
             rpc_url=rpc_url,
             worker=worker,
         )
+        settings.limits.check_worker(settings.worker)
         self._wallet, self.api_key = _credentials(wallet, api_key, settings.rest_url)
         if self._wallet is None:
             settings = replace(settings, base_url=settings.rest_url)
@@ -332,7 +333,6 @@ class BaseClient:
         if self._wallet is not None or self.api_key is None:
             return None
         settings = self.settings
-        settings.limits.check_worker(settings.worker)
         return AccountBooks(
             self.api_key, self.ledger, settings.limits, self.clock, self._paid, settings.worker
         )

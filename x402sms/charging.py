@@ -33,12 +33,12 @@ from x402sms.errors import (
 )
 from x402sms.exchange import result_of
 from x402sms.ledger import Charge
-from x402sms.ledger.base import labels_text
 from x402sms.ledger.charges import refuse_other
 from x402sms.limits import MOST_ATOMIC, Amount
 from x402sms.looking import what_came_of
 from x402sms.money import parse_usdc, to_usdc, usdc
 from x402sms.ordering import Ask, Effect, Fetch, InLedger
+from x402sms.protocol.labels import labels_text
 from x402sms.protocol.types import PaymentState
 from x402sms.purchase import EXTENSION
 from x402sms.text import one_line

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from x402sms.ledger.base import Payment, labels_of, labels_text
+from x402sms.ledger.base import Payment
+from x402sms.protocol.labels import labels_of, labels_text
 
 COLUMNS: Final = (
     "created_at",

@@ -6,14 +6,15 @@ Shapes, units and errors stand with the calls themselves, in `virtualsms/calls.p
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Protocol, TypeVar
 
 import anyio.to_thread
 
 from x402sms.errors import ConfigError
-from x402sms.ledger import Ledger, Payment
+from x402sms.ledger import Ledger, Payment, Spent
+from x402sms.ledger.spending import spent_by
 from x402sms.limits import Amount
 from x402sms.money import to_usdc
 from x402sms.protocol.networks import Network
@@ -351,6 +352,17 @@ class Payments:
         promised = ledger.spent_atomic(network=network, payer=payer, since=since, worker=worker)
         return to_usdc(promised + ledger.charges.charged_atomic(payer, since=since, worker=worker))
 
+    def spend(self, *, by: str | Sequence[str] = "worker", since: int = 0) -> tuple[Spent, ...]:
+        """What was spent from `since` (Unix seconds) on, by "worker", "day" (of UTC), "service",
+        "country" or any other label, or by several of them: `by=("worker", "day")`.
+
+        Void payments are not counted. Raises ConfigError for what it cannot be told by.
+        """
+        groups = self._ledger.spending(since=since)
+        networks = (self._network.caip2, "")  # a charge is of no network
+        own = (each for each in groups if each.payer == self._payer and each.network in networks)
+        return spent_by(own, (by,) if isinstance(by, str) else by)
+
 
 class AsyncPayments:
     """`Payments`, to be awaited: a ledger may block, so it is asked in a thread."""
@@ -371,6 +383,11 @@ class AsyncPayments:
         return await anyio.to_thread.run_sync(
             lambda: self._payments.spent(since=since, worker=worker)
         )
+
+    async def spend(
+        self, *, by: str | Sequence[str] = "worker", since: int = 0
+    ) -> tuple[Spent, ...]:
+        return await anyio.to_thread.run_sync(lambda: self._payments.spend(by=by, since=since))
 
 
 def _of(network: Network, payer: str, payments: Iterable[Payment]) -> list[Payment]:

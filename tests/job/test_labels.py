@@ -9,7 +9,7 @@ import pytest
 from tests.buyer import Colour
 from tests.job.scene import BUY, CONFIRM, POLL, ROADS, Road, staged
 from x402sms.errors import ConfigError
-from x402sms.ledger.base import labels_of
+from x402sms.protocol.labels import labels_of
 
 CAMPAIGN = {"campaign": "signup-test"}
 BOUGHT = {"service": "telegram", "country": "US"}

@@ -7,8 +7,11 @@ from decimal import Decimal
 import httpx
 import pytest
 
+from tests.ledger.parts import attempt
+from tests.ledger.test_charges import charge
 from tests.mcp.agent import desktop
 from x402sms import SpendLimits
+from x402sms.protocol.networks import BASE_SEPOLIA
 
 pytestmark = pytest.mark.anyio
 
@@ -33,6 +36,29 @@ async def test_spending_says_what_was_spent_and_what_is_left() -> None:
         assert left == {"per_call": ("0.50", Decimal("0.50")), **rest}
         assert got["wallet"] == agent.sms.wallet.address
         assert got["network"] == "base-sepolia"
+
+
+@pytest.mark.parametrize("rest", [False, True], ids=["x402", "rest"])
+async def test_a_limit_of_each_worker_is_told_by_what_this_one_spent(
+    rest: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("X402SMS_WORKER", "w-1")
+    async with desktop(limits=SpendLimits(worker_total="3", total="5"), rest=rest) as agent:
+        sms = agent.sms
+        order = await agent.call("create_order", service="telegram", country="GB", max_price="0.50")
+        if sms.books is None:
+            theirs = attempt(network=BASE_SEPOLIA, payer=sms.wallet.address, worker="w-2")
+            sms.ledger.reserve(theirs, [], now=int(sms.clock.time()))
+        else:
+            other = charge(account=sms.books.key.account, worker="w-2")
+            sms.ledger.charges.ask(other, [], now=int(sms.clock.time()))
+        got = await agent.call("spending")
+        limits = {each["name"]: Decimal(each["spent"]) for each in got["limits"][1:]}
+        price = Decimal(order["price"])
+        assert limits["worker_total"] == price
+        assert limits["total"] == price + Decimal("0.00001")
+        (unclear,) = got["open_payments"]
+        assert (unclear["worker"], unclear["labels"]) == ("w-2", {})
 
 
 async def test_spending_knows_the_open_jobs_and_a_poll_that_is_on_its_way() -> None:

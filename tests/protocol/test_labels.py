@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from x402sms.errors import ConfigError
-from x402sms.ledger.base import labels_of, labels_text
-from x402sms.protocol.labels import checked_labels, checked_worker
+from x402sms.protocol.labels import checked_labels, checked_worker, labels_of, labels_text
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,31}", fullmatch=True).filter(
     lambda name: name not in ("worker", "day")

@@ -20,6 +20,7 @@ from x402sms.cli import (
     reconciling,
     recover,
     sandbox,
+    spend,
     topup,
     wallet,
     webhooks,
@@ -85,6 +86,7 @@ _payments = _group(
 )
 for _part in (payments, reconciling, cancelling, exporting):
     _part.register(_payments)
+spend.register(app)
 recover.register(app)
 topup.register(app)
 sandbox.register(app)

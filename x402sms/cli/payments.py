@@ -133,6 +133,8 @@ def _show_one(out: Output, payment: "Payment") -> None:
             ("reserved", _reserved(payment)),
             ("for", f"{payment.method} {payment.url}"),
             ("intent", payment.intent),
+            ("worker", payment.worker),
+            ("labels", _labels(payment)),
             ("made", utc(payment.created_at)),
             ("network", title),
             ("USDC contract", payment.asset),
@@ -144,15 +146,13 @@ def _show_one(out: Output, payment: "Payment") -> None:
             ("transaction", payment.transaction),
             ("verified", _verified(payment)),
             ("brought", payment.delivered),
-            ("worker", payment.worker),
-            ("labels", _labels(payment)),
         )
     )
     out.note(_meaning(payment))
 
 
 def _labels(payment: "Payment") -> str:
-    from x402sms.ledger.base import labels_of
+    from x402sms.protocol.labels import labels_of
 
     return ", ".join(f"{name}: {value}" for name, value in labels_of(payment.labels).items())
 

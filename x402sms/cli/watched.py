@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from x402sms.ledger import Charge, Charges, Ledger, Payment, Quotes
+from x402sms.ledger import Charge, Charges, Ledger, Payment, Quotes, Spending
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
 
@@ -125,6 +125,9 @@ class WatchedLedger:
         self, *, network: str, payer: str, since: int = 0, worker: str | None = None
     ) -> int:
         return self._ledger.spent_atomic(network=network, payer=payer, since=since, worker=worker)
+
+    def spending(self, *, since: int = 0) -> Iterator[Spending]:
+        return self._ledger.spending(since=since)
 
     def close(self) -> None:
         self._ledger.close()

@@ -9,6 +9,7 @@ from x402sms.errors import ConfigError
 from x402sms.ledger.base import Ledger, Payment
 from x402sms.ledger.charges import Charge, Charges
 from x402sms.ledger.quotes import Quotes
+from x402sms.ledger.spending import Spending, Spent
 from x402sms.ledger.sqlite import SQLiteLedger
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "Payment",
     "Quotes",
     "SQLiteLedger",
+    "Spending",
+    "Spent",
     "default_ledger_path",
     "open_ledger",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,10 +12,12 @@ from typing import Any, Protocol, runtime_checkable
 from x402sms.errors import AlreadyPaid, IntentConflict, PaymentError
 from x402sms.ledger.charges import Charges
 from x402sms.ledger.quotes import Quotes
+from x402sms.ledger.spending import Spending
 from x402sms.limits import Budget
 from x402sms.money import format_usdc, to_usdc
 from x402sms.protocol import strict_json
 from x402sms.protocol.eip3009 import Authorization
+from x402sms.protocol.labels import labels_of, labels_text
 from x402sms.protocol.networks import find_network
 from x402sms.protocol.types import (
     Attempt,
@@ -156,15 +158,6 @@ class Payment:
         )
 
 
-def labels_text(labels: Mapping[str, str]) -> str:
-    """As they are stored: JSON with sorted names, so that equal ones are equal text."""
-    return json.dumps(labels, separators=(",", ":"), sort_keys=True) if labels else ""
-
-
-def labels_of(text: str) -> dict[str, str]:
-    return dict(json.loads(text)) if text else {}
-
-
 # What a row rebuilt from the chain says of what the chain does not know.
 NOT_KNOWN = "?"
 
@@ -237,6 +230,11 @@ class Ledger(Protocol):
     ) -> int:
         """What counts as spent: everything promised from `since` on and not void, by one worker or
         any (None)."""
+        ...
+
+    def spending(self, *, since: int = 0) -> Iterator[Spending]:
+        """What was promised, and charged, from `since` on, added up by the store: all that is alike
+        in payer, day, worker, labels and state is one row, in no order."""
         ...
 
     def close(self) -> None: ...

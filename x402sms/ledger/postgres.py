@@ -31,10 +31,11 @@ from x402sms.ledger.promising import (
     signed_key,
     spent_columns,
 )
+from x402sms.ledger.spending import Spending, spending_of
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
 
-_SQL = statements("postgres/payments", NAMES)
+_SQL = statements("postgres/payments", NAMES) | statements("postgres/spending")
 
 
 class PostgresLedger(PostgresDatabase):
@@ -109,6 +110,11 @@ class PostgresLedger(PostgresDatabase):
         with self._transaction() as connection:
             window = Window(since - 1, worker=worker)
             return _Promises(connection).spent((network, payer, NO_NONCE), window)
+
+    def spending(self, *, since: int = 0) -> Iterator[Spending]:
+        with self._transaction() as connection:
+            rows = connection.execute(_SQL["by_day"], {"since": since}).fetchall()
+        return spending_of(rows)
 
     def _found(self, connection: Connection, key: Key) -> Payment:
         payment = _Promises(connection).find(key)

@@ -23,6 +23,7 @@ from x402sms.ledger.promising import (
     spent_columns,
 )
 from x402sms.ledger.quotes import SQLiteQuotes
+from x402sms.ledger.spending import Spending, spending_of
 from x402sms.ledger.sqlite_charges import SQLiteCharges
 from x402sms.ledger.sqlite_file import LEDGER, number
 from x402sms.limits import Budget
@@ -88,6 +89,19 @@ _VOID = """
     SET state = 'void', reason = ?, nonce_burnt = max(nonce_burnt, ?), updated_at = ?
     WHERE network = ? AND payer = ? AND nonce = ? AND verified = 0
         AND (? OR (presentations = ? AND settleable_until = ?))
+"""
+
+# A day is one of UTC. What is settled cost its amount, what is open may cost what is reserved.
+_SPENDING = """
+    SELECT 'x402', network, payer, created_at / 86400, worker, labels, state, count(*),
+        sum(CASE WHEN state = 'settled' THEN amount_atomic ELSE reserved_atomic END)
+    FROM payments WHERE created_at >= :since
+    GROUP BY network, payer, created_at / 86400, worker, labels, state
+    UNION ALL
+    SELECT 'rest', '', account, asked_at / 86400, worker, labels, state, count(*),
+        sum(amount_atomic)
+    FROM charges WHERE asked_at >= :since
+    GROUP BY account, asked_at / 86400, worker, labels, state
 """
 
 
@@ -175,6 +189,11 @@ class SQLiteLedger(Database):
         with self._transaction() as connection:
             window = Window(since - 1, worker=worker)
             return _Promises(connection).spent((network, payer, NO_NONCE), window)
+
+    def spending(self, *, since: int = 0) -> Iterator[Spending]:
+        with self._transaction(begin="BEGIN") as connection:  # nobody waits for one who only reads
+            rows = connection.execute(_SPENDING, {"since": since}).fetchall()
+        return spending_of(rows)
 
     def _found(self, connection: sqlite3.Connection, key: Key) -> Payment:
         payment = _first(connection.execute(_FIND, key))

@@ -13,12 +13,12 @@ from anyio import to_thread
 from x402sms.account_books import AccountBooks
 from x402sms.client import AsyncClient
 from x402sms.ledger import Charge, Payment
-from x402sms.ledger.base import labels_of
 from x402sms.limits import SpendLimits
 from x402sms.mcp_server import inputs, results
 from x402sms.mcp_server.desk import Job
 from x402sms.mcp_server.request import Request
 from x402sms.money import parse_usdc, to_usdc
+from x402sms.protocol.labels import labels_of
 from x402sms.protocol.types import PaymentState
 
 DAY = 86_400  # seconds

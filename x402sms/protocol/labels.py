@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -43,6 +44,15 @@ def checked_name(name: object) -> str:
             f'as campaign; "{WORKER}" and "{DAY}" are known of each payment'
         )
     return name
+
+
+def labels_text(labels: Mapping[str, str]) -> str:
+    """As they are stored: JSON with sorted names, so that equal ones are equal text."""
+    return json.dumps(labels, separators=(",", ":"), sort_keys=True) if labels else ""
+
+
+def labels_of(text: str) -> dict[str, str]:
+    return dict(json.loads(text)) if text else {}
 
 
 def _is_value(value: object) -> bool:
