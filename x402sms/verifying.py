@@ -22,7 +22,7 @@ from x402sms.limits import Amount
 from x402sms.money import parse_usdc, to_usdc
 from x402sms.protocol.labels import checked_labels
 from x402sms.steady import in_thread
-from x402sms.virtualsms.calls import Call, labelled
+from x402sms.virtualsms.calls import Call, labelled, labels_for
 from x402sms.virtualsms.effects import (
     Announce,
     Bought,
@@ -134,13 +134,14 @@ def wanted(service: str, max_price: Amount, options: JobOptions) -> Wanted:
         if on_number is not None and isinstance(event, Bought | Swapped):
             on_number(event.order.phone_number or "")
 
-    return Wanted(terms, intent is not None, watch, labels=_labels(options.get("labels") or {}))
+    labels = _labels(options.get("labels") or {}, service)
+    return Wanted(terms, intent is not None, watch, labels=labels)
 
 
-def _labels(labels: Mapping[str, str]) -> Mapping[str, str]:
-    """With room for those that each call has by itself."""
+def _labels(labels: Mapping[str, str], service: str) -> Mapping[str, str]:
+    """Of calls that do not know better, with room for what those know that do."""
     checked_labels({"service": "any", "country": "any"} | checked_labels(labels))
-    return labels
+    return {**labels, **labels_for(service=str(service).strip().lower())}
 
 
 def _intent(intent: str) -> str:

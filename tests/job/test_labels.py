@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,20 @@ def test_a_job_says_what_it_is_for(road: Road, colour: Colour) -> None:
             of_orders = [row for row in scene.rows if "/orders" in row.url]
             assert {row.labels for row in of_orders} == {of_orders[0].labels}
             assert labels_of(of_orders[0].labels) == BOUGHT | CAMPAIGN
+
+
+def test_a_job_that_is_gone_on_with_says_it_of_its_first_call(
+    colour: Colour, tmp_path: Path
+) -> None:
+    with staged(colour, only={"US": "0.10"}, ledger=str(tmp_path / "payments.db")) as scene:
+        scene.entered(scene.job(intent="job-1"))
+        scene.leave()
+        scene.enter()
+        known = len(scene.rows)
+        scene.receive(intent="job-1", timeout=1)
+        first, *others = (labels_of(row.labels) for row in scene.rows[known:])
+        assert first == {"service": "telegram"}
+        assert all(labels == BOUGHT for labels in others)
 
 
 @pytest.mark.parametrize(

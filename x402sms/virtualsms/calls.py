@@ -47,6 +47,7 @@ __all__ = [
     "get_profile",
     "get_stats",
     "labelled",
+    "labels_for",
     "list_countries",
     "list_orders",
     "list_services",
@@ -126,7 +127,7 @@ def find_cheapest(service: str) -> Call[Offer]:
     return Call(
         method="GET",
         path=f"/services/{encoded(service)}/cheapest",
-        labels=_labels(service=service),
+        labels=labels_for(service=service),
         parse=lambda body: _complete(read(Offer, body), service=service),
     )
 
@@ -140,7 +141,7 @@ def country_pricing(iso2: str) -> Call[tuple[Offer, ...]]:
     return Call(
         method="GET",
         path=f"/countries/{encoded(country)}/pricing",
-        labels=_labels(country=country),
+        labels=labels_for(country=country),
         parse=lambda body: tuple(
             _complete(offer, country=country) for offer in read_rows(Offer, body, "pricing")
         ),
@@ -156,7 +157,7 @@ def service_availability(service: str) -> Call[tuple[Offer, ...]]:
     return Call(
         method="GET",
         path=f"/services/{encoded(service)}/availability",
-        labels=_labels(service=service),
+        labels=labels_for(service=service),
         parse=lambda body: tuple(
             _complete(offer, service=service) for offer in read_rows(Offer, body, "availability")
         ),
@@ -237,7 +238,7 @@ def create_order(service: str, country: str, rental_hours: int | None = None) ->
         json=body,
         parse=lambda answer: _order(answer, known),
         buys=True,
-        labels=_labels(service=body["service"], country=body["country"]),
+        labels=labels_for(service=body["service"], country=body["country"]),
     )
 
 
@@ -398,12 +399,12 @@ def _cancellation(body: Any) -> Cancellation:
 
 def labelled(call: Call[T], order: Order | None, more: Mapping[str, str]) -> Call[T]:
     """`call` with what `order` is for, where there is one, and with `more`."""
-    known = {} if order is None else _labels(service=order.service, country=order.country)
+    known = {} if order is None else labels_for(service=order.service, country=order.country)
     return replace(call, labels={**more, **known, **call.labels})
 
 
-def _labels(**known: str | None) -> dict[str, str]:
-    """As the ledger keeps them; an answer's words are a stranger's."""
+def labels_for(**known: str | None) -> dict[str, str]:
+    """As the ledger keeps them, without what is not known: an answer's words are a stranger's."""
     shown = {name: one_line(text or "", _LONGEST_LABEL) for name, text in known.items()}
     return {name: text for name, text in shown.items() if text}
 
