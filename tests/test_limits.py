@@ -64,6 +64,19 @@ def test_the_budgets_are_what_was_set() -> None:
     assert SpendLimits(per_day=None).budgets == ()
 
 
+def test_the_budgets_of_each_worker_stand_beside_those_of_all() -> None:
+    limits = SpendLimits(per_day=None, worker_per_hour="0.1", worker_per_day=2, worker_total=3)
+    assert limits.budgets == (
+        Budget("worker_per_hour", 100_000, 3600, of_worker=True),
+        Budget("worker_per_day", 2_000_000, 86_400, of_worker=True),
+        Budget("worker_total", 3_000_000, of_worker=True),
+    )
+    limits.check_worker("w-3")
+    with pytest.raises(ConfigError, match="worker_per_hour .* X402SMS_WORKER"):
+        limits.check_worker("")
+    SpendLimits().check_worker("")
+
+
 def test_per_call_names_itself_by_how_much_and_how_to_raise_it() -> None:
     error = refusal(SpendLimits(per_call="0.05"), offer(60_001))
     assert str(error) == (
@@ -139,6 +152,8 @@ def test_no_limit_is_still_what_the_ledger_can_count() -> None:
         ("per_hour", "SpendLimits(per_hour=...) or X402SMS_MAX_PER_HOUR"),
         ("per_day", "SpendLimits(per_day=...) or X402SMS_MAX_PER_DAY"),
         ("total", "SpendLimits(total=...) or X402SMS_MAX_TOTAL"),
+        ("worker_per_hour", "SpendLimits(worker_per_hour=...) or X402SMS_MAX_WORKER_PER_HOUR"),
+        ("worker_total", "SpendLimits(worker_total=...) or X402SMS_MAX_WORKER_TOTAL"),
         ("pay_to", "SpendLimits(pay_to={address: amount})"),
     ],
 )
@@ -152,7 +167,7 @@ def test_a_budget_names_itself_by_how_much_and_how_to_raise_it(name: str, how: s
     assert (error.intent, error.amount) == ("invoice-7", Decimal("0.06"))
 
 
-AMOUNTS = ("per_call", "per_hour", "per_day", "total")
+AMOUNTS = ("per_call", "per_hour", "per_day", "total", "worker_per_day")
 BAD_AMOUNTS: list[Any] = [0.05, -1, "-1", "1_000", "1e3", "", "lots", True, float("nan"), [], b"1"]
 
 

@@ -127,7 +127,7 @@ def _show(out: Output, table: Table) -> None:
         both = table.rows[0].road is not None
         blank = [""] * (len(table.by) - 1 + both)
         out.table(
-            (*table.by, *(["road"] if both else []), "count", "settled", "open", "total"),
+            (*table.by, *(["road"] if both else []), "count", "USDC settled", "open", "total"),
             (_cells(row, both=both) for row in table.rows),
             total=("total", *blank, *_sums(table.total).values()),
         )
