@@ -72,7 +72,7 @@ def test_the_budgets_of_each_worker_stand_beside_those_of_all() -> None:
         Budget("worker_total", 3_000_000, of_worker=True),
     )
     limits.check_worker("w-3")
-    with pytest.raises(ConfigError, match="worker_per_hour .* X402SMS_WORKER"):
+    with pytest.raises(ConfigError, match=r"worker_per_hour .* X402SMS_WORKER"):
         limits.check_worker("")
     SpendLimits().check_worker("")
 
