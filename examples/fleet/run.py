@@ -23,6 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
+from x402sms.cli import main as x402sms
+
 WORKER = Path(__file__).with_name("worker.py")
 MOST_TRIES = 3  # of a job whose worker dies
 
@@ -30,8 +32,7 @@ MOST_TRIES = 3  # of a job whose worker dies
 class Fleet:
     """The jobs that are to be done, and a thread for each worker that hands them out."""
 
-    def __init__(self, jobs: list[dict[str, str]], settings: dict[str, str]) -> None:
-        self.settings = settings
+    def __init__(self, jobs: list[dict[str, str]]) -> None:
         self.to_do = deque(jobs)
         self.tries: Counter[str] = Counter()
         self.done: list[str] = []
@@ -76,7 +77,7 @@ class Fleet:
     def _start(self, name: str) -> subprocess.Popen[str]:
         worker = subprocess.Popen(  # noqa: S603  a file beside this one
             [sys.executable, str(WORKER)],
-            env=os.environ | self.settings | {"X402SMS_WORKER": name},
+            env=os.environ | {"X402SMS_WORKER": name},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -143,6 +144,7 @@ def main() -> int:
         settings |= {"X402SMS_MAX_WORKER_PER_DAY": options.worker_budget}
         if options.ledger is not None:
             settings["X402SMS_LEDGER"] = options.ledger
+        os.environ.update(settings)  # the workers', and ours when we ask what was spent
         jobs = [
             {
                 "intent": f"{options.campaign} {number}",
@@ -151,15 +153,14 @@ def main() -> int:
             }
             for number in range(1, options.jobs + 1)
         ]
-        fleet = Fleet(jobs, settings)
+        fleet = Fleet(jobs)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, fleet.stop)
         fleet.run(options.workers)
         left = options.jobs - len(fleet.done)
         say(f"{options.campaign}: {len(fleet.done)} jobs done, {left} not")
         for by in ("worker", "service"):
-            spend = [sys.executable, "-m", "x402sms", "spend", "--by", by]
-            subprocess.run(spend, env=os.environ | settings, check=False)  # noqa: S603  ours
+            x402sms(["spend", "--by", by])
     return 1 if left else 0
 
 
