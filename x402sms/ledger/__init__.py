@@ -8,6 +8,7 @@ from pathlib import Path
 from x402sms.errors import ConfigError
 from x402sms.ledger.base import Ledger, Payment
 from x402sms.ledger.charges import Charge, Charges
+from x402sms.ledger.leased import LeasedLedger
 from x402sms.ledger.quotes import Quotes
 from x402sms.ledger.spending import Spending, Spent
 from x402sms.ledger.sqlite import SQLiteLedger
@@ -15,6 +16,7 @@ from x402sms.ledger.sqlite import SQLiteLedger
 __all__ = [
     "Charge",
     "Charges",
+    "LeasedLedger",
     "Ledger",
     "Payment",
     "Quotes",

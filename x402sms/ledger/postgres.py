@@ -16,6 +16,7 @@ from x402sms.ledger.named_sql import statements
 from x402sms.ledger.postgres_charges import PostgresCharges
 from x402sms.ledger.postgres_connection import Connection
 from x402sms.ledger.postgres_database import PostgresDatabase
+from x402sms.ledger.postgres_leases import PostgresLeases
 from x402sms.ledger.postgres_quotes import PostgresQuotes
 from x402sms.ledger.postgres_schema import lock_of
 from x402sms.ledger.promising import (
@@ -44,6 +45,7 @@ class PostgresLedger(PostgresDatabase):
     def __init__(self, url: str) -> None:
         self.charges = PostgresCharges(self._transaction)
         self.quotes = PostgresQuotes(self._transaction)
+        self.leases = PostgresLeases(self._transaction, _Promises)
         super().__init__(url)
 
     def reserve(self, attempt: Attempt, budgets: Sequence[Budget], *, now: int) -> None:

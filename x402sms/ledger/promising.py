@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from x402sms.ledger.base import Payment, refuse_reuse
+from x402sms.ledger.lease import Lease, check_lease
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, Outcome, PaymentState
 
@@ -19,11 +20,13 @@ NO_NONCE = ""
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What was promised after a second, to one recipient or any, by one worker or any."""
+    """What was promised after a second, to one recipient or any, by one worker or any; or all that
+    came from one lease."""
 
     after: int
     pay_to: str | None = None
     worker: str | None = None
+    lease: str | None = None
 
 
 class Promises(Protocol):
@@ -44,21 +47,40 @@ class Promises(Protocol):
         ...
 
 
-def promise(promises: Promises, attempt: Attempt, budgets: Sequence[Budget], now: int) -> None:
-    """See `Ledger.reserve`."""
+def promise(
+    promises: Promises,
+    attempt: Attempt,
+    budgets: Sequence[Budget],
+    now: int,
+    lease: Lease | None = None,
+) -> None:
+    """See `Ledger.reserve`. With a lease, what is new is promised from that, or LeaseSpent."""
     # A clock set back must not let yesterday's spending out of today's window.
     payment = Payment.reserved(attempt, max(now, promises.latest()))
+    if lease is not None:
+        payment = Payment.reserved(attempt, max(payment.created_at, lease.taken_at))
+        payment = replace(payment, lease=lease.id)
     earlier = promises.find(key_of(payment))
     if earlier is not None and (refusal := refuse_reuse(earlier, attempt)) is not None:
         raise refusal
     if earlier is not None and earlier.state is not PaymentState.VOID:
         payment = _promised_again(payment, earlier)
-        if earlier.attempt().authorization == attempt.authorization:
+        counted = lease is None or earlier.lease  # where the budgets are, not in this file alone
+        if counted and earlier.attempt().authorization == attempt.authorization:
             # The same promise: as old as it was, and counted already.
-            payment, budgets = replace(payment, created_at=earlier.created_at), ()
+            payment = replace(payment, created_at=earlier.created_at, lease=earlier.lease)
+            budgets, lease = (), None
     for budget in budgets:
         _check(promises, budget, payment)
+    if lease is not None:
+        promised = promises.spent(key_of(payment), Window(EVER, lease=lease.id))
+        check_lease(promised, lease, payment)
     promises.put(payment)
+
+
+def window_start(budget: Budget, at: int) -> int:
+    """The second after which what was promised counts against the budget."""
+    return EVER if budget.seconds is None else at - budget.seconds
 
 
 def key_of(payment: Payment) -> Key:
@@ -98,6 +120,7 @@ def spent_columns(key: Key, window: Window) -> dict[str, object]:
         "after": window.after,
         "pay_to": window.pay_to,
         "worker": window.worker,
+        "lease": window.lease,
     }
 
 
@@ -132,7 +155,7 @@ def _check(promises: Promises, budget: Budget, payment: Payment) -> None:
     recipients = (payment.pay_to, *payment.other_recipients.split())
     if budget.pay_to is not None and budget.pay_to not in recipients:
         return
-    after = EVER if budget.seconds is None else payment.created_at - budget.seconds
+    after = window_start(budget, payment.created_at)
     worker = payment.worker if budget.of_worker else None
     spent = promises.spent(key_of(payment), Window(after, budget.pay_to, worker))
     if spent + payment.reserved_atomic > budget.cap_atomic:

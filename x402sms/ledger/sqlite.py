@@ -26,6 +26,7 @@ from x402sms.ledger.quotes import SQLiteQuotes
 from x402sms.ledger.spending import Spending, spending_of
 from x402sms.ledger.sqlite_charges import SQLiteCharges
 from x402sms.ledger.sqlite_file import LEDGER, number
+from x402sms.ledger.sqlite_leases import SQLiteLeases, open_lease
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
 
@@ -58,6 +59,10 @@ _SPENT_AT = """
     WHERE network = :network AND payer = :payer AND created_at > :after AND state != 'void'
         AND nonce != :nonce AND (pay_to = :pay_to OR instr(other_recipients, :pay_to) > 0)
         AND (:worker IS NULL OR worker = :worker)
+"""
+_SPENT_OF_LEASE = """
+    SELECT coalesce(sum(reserved_atomic), 0) FROM payments
+    WHERE lease = :lease AND lease != '' AND state != 'void' AND nonce != :nonce
 """
 _RECORD = f"""
     UPDATE payments
@@ -113,12 +118,22 @@ class SQLiteLedger(Database):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.charges = SQLiteCharges(self._transaction)
         self.quotes = SQLiteQuotes(self._transaction)
+        self.own_leases = SQLiteLeases(self._transaction)
         super().__init__(path)
 
     def reserve(self, attempt: Attempt, budgets: Sequence[Budget], *, now: int) -> None:
         # FULL: on disk before the signature leaves, power cut included.
         with self._transaction(synchronous="FULL") as connection:
             promise(_Promises(connection), attempt, budgets, now)
+
+    def reserve_from(
+        self, lease_id: str, attempt: Attempt, budgets: Sequence[Budget], *, now: int
+    ) -> None:
+        """As `reserve`, and from what is left of a lease. Raises LeaseSpent where it is too little,
+        or the lease is not open."""
+        with self._transaction(synchronous="FULL") as connection:
+            lease = open_lease(connection, lease_id)
+            promise(_Promises(connection), attempt, budgets, now, lease)
 
     def record(self, attempt: Attempt, outcome: Outcome, *, now: int) -> Payment:
         # NORMAL: lost with the power, the row still says `reserved`, which counts as spent.
@@ -230,6 +245,8 @@ class _Promises:
 
     def spent(self, key: Key, window: Window) -> int:
         statement = _SPENT if window.pay_to is None else _SPENT_AT
+        if window.lease is not None:
+            statement = _SPENT_OF_LEASE
         return number(self._connection, statement, spent_columns(key, window))
 
     def put(self, payment: Payment) -> None:

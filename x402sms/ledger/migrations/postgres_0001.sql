@@ -87,6 +87,32 @@ FOR EACH ROW WHEN (
 )
 EXECUTE FUNCTION x402sms.keep_promised();
 
+-- What workers took from the budgets to spend by themselves. It counts in full until it is returned.
+CREATE TABLE x402sms.leases (
+    id               text   NOT NULL PRIMARY KEY,
+    network          text   NOT NULL,  -- CAIP-2
+    payer            text   NOT NULL,
+    worker           text   NOT NULL,
+    terms            text   NOT NULL,  -- the budgets it was taken from
+    amount_atomic    bigint NOT NULL CHECK (amount_atomic >= 0),
+    taken_at         bigint NOT NULL,
+    expires_at       bigint NOT NULL,  -- nothing is promised from it from then on
+    settleable_until bigint NOT NULL,  -- and nothing of it settles after that, by the chain's clock
+    -- returned: its payments are in this ledger; proven: all of them that settled are
+    state            text   NOT NULL CHECK (state IN ('open', 'returned', 'proven'))
+);
+CREATE INDEX leases_open ON x402sms.leases (network, payer, expires_at) WHERE state = 'open';
+CREATE INDEX leases_by_time ON x402sms.leases (taken_at);
+
+-- What counts of them in a window: one that is not returned in full, whoever may be paid from it,
+-- and as its last payment would.
+CREATE FUNCTION x402sms.leased(of_network text, of_payer text, after bigint, of_worker text)
+RETURNS numeric LANGUAGE sql STABLE AS $$
+    SELECT coalesce(sum(amount_atomic), 0) FROM x402sms.leases
+    WHERE network = of_network AND payer = of_payer AND state = 'open' AND expires_at > after
+        AND (of_worker IS NULL OR worker = of_worker)
+$$;
+
 -- What was bought from the balance of an account, with an API key: no signature, no nonce, so what
 -- keeps a purchase from being made twice is that it was written down before it was asked for.
 CREATE TABLE x402sms.charges (

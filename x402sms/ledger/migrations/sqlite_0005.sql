@@ -58,6 +58,48 @@ CREATE INDEX payments_by_delivery ON payments (delivered) WHERE delivered IS NOT
 ALTER TABLE charges ADD COLUMN worker TEXT NOT NULL DEFAULT '';
 ALTER TABLE charges ADD COLUMN labels TEXT NOT NULL DEFAULT '';
 
+-- What this worker took from the budgets of a shared ledger, to spend it from this file alone.
+CREATE TABLE leases (
+    id               TEXT    NOT NULL PRIMARY KEY,
+    network          TEXT    NOT NULL,
+    payer            TEXT    NOT NULL,
+    worker           TEXT    NOT NULL,
+    terms            TEXT    NOT NULL,
+    amount_atomic    INTEGER NOT NULL CHECK (amount_atomic >= 0),
+    taken_at         INTEGER NOT NULL,
+    expires_at       INTEGER NOT NULL,
+    settleable_until INTEGER NOT NULL,
+    state            TEXT    NOT NULL CHECK (state IN ('asked', 'open', 'closed', 'returned'))
+) STRICT;
+CREATE INDEX leases_unreturned ON leases (state) WHERE state != 'returned';
+CREATE INDEX payments_by_lease ON payments (lease, state, nonce, reserved_atomic) WHERE lease != '';
+
+-- Payments of a lease that is no longer open, which the shared ledger has otherwise or not at all.
+CREATE TABLE unpassed (
+    network TEXT NOT NULL,
+    payer   TEXT NOT NULL,
+    nonce   TEXT NOT NULL,
+    PRIMARY KEY (nonce, payer, network)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER payment_promised_again AFTER INSERT ON payments
+WHEN new.lease != ''
+    AND EXISTS (SELECT 1 FROM leases WHERE id = new.lease AND state IN ('closed', 'returned'))
+BEGIN
+    INSERT INTO unpassed SELECT new.network, new.payer, new.nonce
+    WHERE NOT EXISTS (
+        SELECT 1 FROM unpassed
+        WHERE network = new.network AND payer = new.payer AND nonce = new.nonce);
+END;
+CREATE TRIGGER payment_went_on AFTER UPDATE ON payments
+WHEN new.lease != ''
+    AND EXISTS (SELECT 1 FROM leases WHERE id = new.lease AND state IN ('closed', 'returned'))
+BEGIN
+    INSERT INTO unpassed SELECT new.network, new.payer, new.nonce
+    WHERE NOT EXISTS (
+        SELECT 1 FROM unpassed
+        WHERE network = new.network AND payer = new.payer AND nonce = new.nonce);
+END;
+
 -- What counts against the budgets, added up by the minute, so that a window of a day is some
 -- minutes' sums and not all of its payments. Kept by the triggers alone: whatever writes a payment,
 -- the sum goes with it in the same transaction.

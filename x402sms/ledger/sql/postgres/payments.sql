@@ -22,7 +22,10 @@ WHERE created_at >= %(since)s AND (%(state)s::text IS NULL OR state = %(state)s)
 ORDER BY id DESC;
 
 -- latest --
-SELECT coalesce(max(created_at), 0) FROM x402sms.payments;
+SELECT greatest(
+    (SELECT coalesce(max(created_at), 0) FROM x402sms.payments),
+    (SELECT coalesce(max(taken_at), 0) FROM x402sms.leases)
+);
 
 -- spent --
 -- Whole minutes from their sums (the triggers' work), the one that the window begins in by the row.
@@ -39,14 +42,16 @@ SELECT (
     SELECT reserved_atomic FROM x402sms.payments
     WHERE network = %(network)s AND payer = %(payer)s AND nonce = %(nonce)s AND state != 'void'
         AND created_at > %(after)s AND (%(worker)s::text IS NULL OR worker = %(worker)s)
-), 0);
+), 0) + x402sms.leased(%(network)s, %(payer)s, %(after)s, %(worker)s);
 
 -- spent_at --
-SELECT coalesce(sum(reserved_atomic), 0) FROM x402sms.payments
-WHERE network = %(network)s AND payer = %(payer)s AND created_at > %(after)s AND state != 'void'
-    AND nonce != %(nonce)s
-    AND (pay_to = %(pay_to)s OR strpos(other_recipients, %(pay_to)s) > 0)
-    AND (%(worker)s::text IS NULL OR worker = %(worker)s);
+SELECT (
+    SELECT coalesce(sum(reserved_atomic), 0) FROM x402sms.payments
+    WHERE network = %(network)s AND payer = %(payer)s AND created_at > %(after)s AND state != 'void'
+        AND nonce != %(nonce)s
+        AND (pay_to = %(pay_to)s OR strpos(other_recipients, %(pay_to)s) > 0)
+        AND (%(worker)s::text IS NULL OR worker = %(worker)s)
+) + x402sms.leased(%(network)s, %(payer)s, %(after)s, %(worker)s);
 
 -- record --
 UPDATE x402sms.payments
