@@ -163,8 +163,10 @@ class LeasedLedger:
 
         Raises LedgerError; what was not told then is told the next time.
         """
-        self._local.own_leases.close()
-        self._hand_over()
+        with self._turn():
+            self._held.clear()
+            self._local.own_leases.close()
+            self._hand_over()
 
     def close(self) -> None:
         if self._closed:
