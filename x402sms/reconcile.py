@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, assert_never
 
 from x402sms.ledger.base import NOT_KNOWN, Ledger, Payment
+from x402sms.ledger.lease import Lease, Leases
 from x402sms.protocol.networks import Network, find_network
 from x402sms.protocol.types import (
     OnChain,
@@ -59,9 +60,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was looked at, oldest first."""
+    """What was looked at, oldest first. `returned`: leases that are over, by what the chain has."""
 
     findings: tuple[Finding, ...]
+    returned: tuple[Lease, ...] = ()
 
     @property
     def all_proven(self) -> bool:
@@ -108,10 +110,22 @@ def rebuild(ledger: Ledger, chain: Chain, payer: str, *, from_block: int, now: i
     Needs nothing but the chain's events. A nonce that the ledger does not have gets a settled row
     of its own, whose intent and call are not known; a row that says otherwise is corrected, what
     is bought kept. No budget is asked: what is paid is paid. Running it again changes nothing.
+    A lease whose every payment has settled by then or never can is returned.
     Raises ChainUnreadable, LedgerError; what was written until then is right.
     """
+    leases: Leases | None = getattr(ledger, "leases", None)  # only where workers share a ledger
+    chain_time = chain.now()  # before its events are read
     used = chain.used_authorizations(payer, from_block=from_block)
-    return Report(tuple(_rebuild(ledger, chain.network, each, now) for each in used))
+    report = Report(tuple(_rebuild(ledger, chain.network, each, now) for each in used))
+    if leases is None or not report.all_proven:
+        return report
+    returned = leases.return_proven(
+        network=chain.network.caip2,
+        payer=payer,
+        covered_from=chain.block_time(from_block),
+        chain_time=chain_time,
+    )
+    return replace(report, returned=tuple(returned))
 
 
 def is_proven(payment: Payment) -> bool:

@@ -23,7 +23,7 @@ LEAVES = {
     "account profile", "account balance", "account stats", "account transactions",
     "wallet new", "wallet show", "wallet balance", "payments list", "payments show",
     "payments reconcile", "payments cancel", "payments rebuild", "payments export", "recover",
-    "spend", "topup", "mcp", "webhooks listen",
+    "leases", "spend", "topup", "mcp", "webhooks listen",
 }  # fmt: skip
 GROUPS = {"orders", "account", "wallet", "payments", "webhooks"}
 

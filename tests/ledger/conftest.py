@@ -26,7 +26,8 @@ def postgres_url(postgres: Postgres) -> str:
 def empty_postgres(postgres: Postgres, postgres_url: str) -> str:
     """The URL of a ledger in which nothing is."""
     postgres.execute(
-        "TRUNCATE x402sms.payments, x402sms.promised, x402sms.charges, x402sms.quotes "
+        "TRUNCATE x402sms.payments, x402sms.promised, x402sms.charges, x402sms.quotes, "
+        "x402sms.leases "
         "RESTART IDENTITY",
         database="conformance",
     )

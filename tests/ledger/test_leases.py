@@ -5,22 +5,24 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.ledger.leasing import Fleet, empty, intents, made, spent, states
 from tests.ledger.parts import NOW, OTHER, PAYER, attempt
 from tests.parts.postgres import Postgres
+from x402sms.chain import Chain, UsedAuthorization
 from x402sms.errors import ConfigError, LedgerError, SpendLimitExceeded
-from x402sms.ledger import LeasedLedger, Payment, SQLiteLedger
-from x402sms.ledger.lease import Lease
+from x402sms.ledger import LeasedLedger, Ledger, Payment, SQLiteLedger
+from x402sms.ledger.lease import SLACK_SECONDS, Lease, LeaseState
 from x402sms.ledger.postgres import PostgresLedger
 from x402sms.limits import Budget
-from x402sms.protocol.networks import BASE
+from x402sms.protocol.networks import BASE, Network
 from x402sms.protocol.types import OnChainSettled, Outcome, PaymentState
+from x402sms.reconcile import rebuild
 
 TEN = [Budget("total", 100)]  # of a payment's 10
 
@@ -601,7 +603,7 @@ def test_time_alone_returns_no_lease_but_the_chain_past_its_last_moment_does(
     fleet.crash("one")
     [lease] = shared.leases.list(unreturned=True)
     assert lease.settleable_until == NOW + 600 + 3600
-    first, last = NOW - 600, lease.settleable_until + 600
+    first, last = NOW - SLACK_SECONDS, lease.settleable_until + SLACK_SECONDS
     assert proven(shared, first + 1, last + 1) == []
     assert proven(shared, first, last) == []
     assert spent(shared) == 30
@@ -621,7 +623,7 @@ def test_what_comes_from_a_worker_after_that_can_settle_no_more(
     fleet.crash("one")
     [c] = [payment for payment in fleet.rows("one") if payment.intent == "c"]
     assert shared.insert_settled(replace(c, state=PaymentState.SETTLED, verified=True, lease=""))
-    assert len(proven(shared, NOW - 600, NOW + 10_000)) == 1
+    assert len(proven(shared, NOW - SLACK_SECONDS, NOW + 10_000)) == 1
     again = fleet.open("one")
     assert {each.intent: each.state for each in shared.payments()} == {
         "a": PaymentState.VOID,
@@ -632,3 +634,61 @@ def test_what_comes_from_a_worker_after_that_can_settle_no_more(
     assert (spent(shared), states(shared)) == (10, {"proven": 1})
     again.record(attempt("a"), Outcome(PaymentState.UNKNOWN), now=NOW)
     assert spent(shared) == 10
+
+
+@dataclass(frozen=True)
+class ChainOf:
+    """A chain on which these settled."""
+
+    used: tuple[UsedAuthorization, ...] = ()
+    time: int = NOW + 10_000
+    network: Network = BASE
+
+    def now(self) -> int:
+        return self.time
+
+    def block_time(self, number: int) -> int:
+        return NOW - 1000 + number
+
+    def used_authorizations(self, payer: str, *, from_block: int) -> Iterator[UsedAuthorization]:
+        assert (payer, from_block) == (PAYER, 0)
+        return iter(self.used)
+
+
+def settled_on_chain(payment: Payment, transaction: str = "0x" + "ab" * 32) -> UsedAuthorization:
+    return UsedAuthorization(PAYER, payment.nonce, payment.pay_to, 10, transaction, 7, NOW)
+
+
+@pytest.mark.parametrize("through", ["shared", "another worker"])
+def test_rebuilding_from_the_chain_returns_the_lease_of_a_file_that_is_lost(
+    through: str, fleet: Fleet, shared: PostgresLedger
+) -> None:
+    worker = fleet.open("one")
+    for intent in ("a", "b"):
+        worker.reserve(attempt(intent), TEN, now=NOW)
+    [a] = worker.find("a")
+    fleet.crash("one")
+    fleet.path("one").unlink()
+    ledger: Ledger = shared if through == "shared" else fleet.open("two")
+    chain = ChainOf((settled_on_chain(a),))
+
+    def rebuilt(chain: ChainOf) -> tuple[Lease, ...]:
+        return rebuild(ledger, cast(Chain, chain), PAYER, from_block=0, now=NOW).returned
+
+    assert rebuilt(replace(chain, time=NOW + 4000)) == ()
+    [lease] = rebuilt(chain)
+    assert (lease.worker, lease.state) == ("one", LeaseState.PROVEN)
+    assert (spent(shared), len(list(shared.payments()))) == (10, 1)
+    assert rebuilt(chain) == ()
+
+
+def test_where_the_chain_contradicts_the_ledger_no_lease_is_returned(
+    fleet: Fleet, shared: PostgresLedger
+) -> None:
+    fleet.open("one").reserve(attempt("a"), TEN, now=NOW)
+    shared.reserve(attempt("b"), TEN, now=NOW)
+    [b] = shared.find("b")
+    shared.settle_from_chain(b, OnChainSettled("0x" + "cd" * 32, b.pay_to, 10), now=NOW)
+    chain = cast(Chain, ChainOf((settled_on_chain(b),)))
+    report = rebuild(shared, chain, PAYER, from_block=0, now=NOW)
+    assert (report.all_proven, report.returned, spent(shared)) == (False, (), 40)

@@ -113,6 +113,10 @@ class Chain:
         """The chain's time: the newest block's timestamp, in Unix seconds."""
         return self.head().timestamp
 
+    def block_time(self, number: int) -> int:
+        """The timestamp of a block, in Unix seconds."""
+        return self._rpc.block(number).timestamp
+
     def balance(self, address: str) -> int:
         """The atomic USDC that `address` holds."""
         balance_of = self._usdc.functions.balanceOf(Web3.to_checksum_address(address))

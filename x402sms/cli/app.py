@@ -14,6 +14,7 @@ from x402sms.cli import (
     code,
     demo,
     exporting,
+    leases,
     mcp,
     orders,
     payments,
@@ -87,6 +88,7 @@ _payments = _group(
 for _part in (payments, reconciling, cancelling, exporting):
     _part.register(_payments)
 spend.register(app)
+leases.register(app)
 recover.register(app)
 topup.register(app)
 sandbox.register(app)

@@ -10,6 +10,7 @@ import typer
 
 from x402sms.cli.command import command
 from x402sms.cli.failures import HOST, UNKNOWN
+from x402sms.cli.leases import lease_document
 from x402sms.cli.options import LEDGER_AND_CHAIN
 from x402sms.cli.output import Output
 from x402sms.cli.payments import find
@@ -19,6 +20,7 @@ from x402sms.money import usdc
 
 if TYPE_CHECKING:
     from x402sms.ledger import Payment
+    from x402sms.ledger.lease import Lease
     from x402sms.reconcile import Finding, Report, Verdict
 
 
@@ -54,6 +56,7 @@ class Rebuilt:
     payer: str
     from_block: int
     findings: "Sequence[Finding]"
+    returned: "Sequence[Lease]" = ()
 
     @property
     def added(self) -> "list[Finding]":
@@ -87,6 +90,7 @@ class Rebuilt:
             "added": len(self.added),
             "corrected": len(self.corrected),
             "total": self.total,
+            "leases_returned": [lease_document(lease) for lease in self.returned],
             "payments": [finding_document(finding) for finding in self.findings],
         }
 
@@ -142,7 +146,8 @@ def rebuild(
     """Make the ledger whole from the chain's events alone.
 
     What the ledger lacks is added, what it has otherwise is corrected; running it again changes
-    nothing. Intents are not on the chain: a row that is added has none you would know.
+    nothing. Intents are not on the chain: a row that is added has none you would know. Leases of
+    workers that are lost are returned, once the chain shows all that was paid from them.
     """
     from x402sms.protocol.keccak import checksum_address
     from x402sms.reconcile import rebuild as rebuild_from
@@ -151,7 +156,7 @@ def rebuild(
     payer = checksum_address(address) if address else run.wallet.address
     run.out.note(f"reading what {payer} paid on {chain.network.title} since block {from_block}")
     report = rebuild_from(run.ledger, chain, payer, from_block=from_block, now=int(time.time()))
-    return Rebuilt(payer, from_block, report.findings)
+    return Rebuilt(payer, from_block, report.findings, report.returned)
 
 
 def ask_chain(run: Run, only: "Sequence[Payment] | None" = None) -> "Report":
@@ -235,5 +240,6 @@ def _show_rebuilt(out: Output, rebuilt: Rebuilt) -> None:
             ),
             ("added", str(len(rebuilt.added))),
             ("corrected", str(len(rebuilt.corrected))),
+            ("leases returned", str(len(rebuilt.returned)) if rebuilt.returned else None),
         )
     )

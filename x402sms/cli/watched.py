@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from x402sms.ledger import Charge, Charges, Ledger, Payment, Quotes, Spending
+from x402sms.ledger.lease import Leases
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
 
@@ -76,6 +77,11 @@ class WatchedLedger:
     @property
     def quotes(self) -> Quotes:
         return self._ledger.quotes
+
+    @property
+    def leases(self) -> Leases | None:
+        """None where no workers share it."""
+        return getattr(self._ledger, "leases", None)
 
     @property
     def made(self) -> list[Payment]:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from x402sms.ledger.base import Payment
 
 
+# Between the chain's clock and the ledger's, and for blocks that a node has not heard of.
+SLACK_SECONDS = 900
+
+
 class LeaseState(StrEnum):
     """In a worker's file: asked, open, closed, returned. On the shared ledger: open, then returned
     by the worker's own rows, or proven by the chain."""

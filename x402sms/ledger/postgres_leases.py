@@ -8,7 +8,7 @@ from dataclasses import asdict
 from itertools import islice
 
 from x402sms.ledger.base import Payment
-from x402sms.ledger.lease import LEASE_NAMES, Lease, LeaseState, lease_of
+from x402sms.ledger.lease import LEASE_NAMES, SLACK_SECONDS, Lease, LeaseState, lease_of
 from x402sms.ledger.named_sql import statements
 from x402sms.ledger.postgres_charges import Transaction
 from x402sms.ledger.postgres_connection import Connection
@@ -72,6 +72,7 @@ class PostgresLeases:
             "payer": payer,
             "covered_from": covered_from,
             "chain_time": chain_time,
+            "slack": SLACK_SECONDS,
         }
         with self._transaction(lock_of("payments", network, payer)) as connection:
             return [lease_of(row) for row in connection.execute(_SQL["return_proven"], covered)]

@@ -13,10 +13,10 @@ ON CONFLICT (id) DO UPDATE
 RETURNING state;
 
 -- return_proven --
--- 600 seconds: between the chain's clock and the ledger's, and for the newest of its blocks.
 UPDATE x402sms.leases SET state = 'proven'
 WHERE network = %(network)s AND payer = %(payer)s AND state = 'open'
-    AND taken_at - 600 >= %(covered_from)s AND settleable_until + 600 < %(chain_time)s
+    AND taken_at - %(slack)s >= %(covered_from)s
+    AND settleable_until + %(slack)s < %(chain_time)s
 RETURNING {columns};
 
 -- list --
