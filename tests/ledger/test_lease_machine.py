@@ -175,9 +175,10 @@ class Machine(RuleBasedStateMachine):
         shared = {row.nonce: row for row in self.shared.payments()}
         for row in self.local_rows():
             there = shared[row.nonce]
-            if row.verified or row.state is PaymentState.SETTLED:
+            if row.state is PaymentState.SETTLED:
                 assert there.state in (PaymentState.SETTLED, PaymentState.VOID)
-            assert there.reserved_atomic >= row.reserved_atomic or there.verified
+            if row.state is not PaymentState.VOID:
+                assert there.reserved_atomic >= row.reserved_atomic or there.verified
         for _, ledger in self.open.values():
             ledger.close()
         self.folder.cleanup()
@@ -188,5 +189,5 @@ def test_no_budget_is_over_whatever_happens(postgres: Postgres) -> None:
         Machine.postgres, Machine.shared = postgres, shared
         run_state_machine_as_test(
             Machine,
-            settings=settings(max_examples=30, stateful_step_count=25, deadline=None),
+            settings=settings(max_examples=20, stateful_step_count=20, deadline=None),
         )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from tests.ledger.leasing import Fleet, empty, intents, made, spent, states
 from tests.ledger.parts import NOW, OTHER, PAYER, attempt
 from tests.parts.postgres import Postgres
+from x402sms import ledger as ledgers
 from x402sms.chain import Chain, UsedAuthorization
 from x402sms.errors import ConfigError, LedgerError, SpendLimitExceeded
 from x402sms.ledger import LeasedLedger, Ledger, Payment, SQLiteLedger
@@ -692,3 +695,58 @@ def test_where_the_chain_contradicts_the_ledger_no_lease_is_returned(
     chain = cast(Chain, ChainOf((settled_on_chain(b),)))
     report = rebuild(shared, chain, PAYER, from_block=0, now=NOW)
     assert (report.all_proven, report.returned, spent(shared)) == (False, (), 40)
+
+
+# --- threads and forks ---
+
+
+def test_a_thread_that_finds_another_lease_taken_spends_that(
+    fleet: Fleet, shared: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = fleet.open("one")
+    local = fleet.parts["one"][0]
+    reserve_from = local.reserve_from
+
+    def meanwhile(*arguments: Any, **named: Any) -> None:
+        try:
+            reserve_from(*arguments, **named)
+        finally:
+            monkeypatch.undo()
+            worker.reserve(attempt("b"), TEN, now=NOW)  # by another thread
+
+    monkeypatch.setattr(local, "reserve_from", meanwhile)
+    worker.reserve(attempt("a"), TEN, now=NOW)
+    assert (intents(worker), states(shared)) == ({"a", "b"}, {"open": 1})
+
+
+def test_threads_spend_one_lease_and_never_more(fleet: Fleet, shared: PostgresLedger) -> None:
+    worker = fleet.open("one")
+
+    def reserve(intent: str) -> bool:
+        try:
+            worker.reserve(attempt(intent), TEN, now=NOW)
+        except SpendLimitExceeded:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as threads:
+        reserved = list(threads.map(reserve, map(str, range(14))))
+    assert reserved.count(True) == 10
+    worker.close()
+    assert (spent(shared), len(list(shared.payments()))) == (100, 10)
+
+
+def test_a_fork_does_not_wait_for_a_thread_of_its_parent(
+    fleet: Fleet, shared: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = fleet.open("one")
+    with worker._turn():
+        monkeypatch.setattr("x402sms.ledger.leased.os", SimpleNamespace(getpid=lambda: -1))
+        worker.reserve(attempt("a"), TEN, now=NOW)
+    assert spent(shared) == 30
+
+
+def test_the_ledgers_have_no_other_name_that_loads_on_first_use() -> None:
+    assert ledgers.LeasedLedger is LeasedLedger
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = ledgers.Nothing

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from x402sms.errors import ConfigError
 from x402sms.ledger.base import Ledger, Payment
 from x402sms.ledger.charges import Charge, Charges
-from x402sms.ledger.leased import LeasedLedger
 from x402sms.ledger.quotes import Quotes
 from x402sms.ledger.spending import Spending, Spent
 from x402sms.ledger.sqlite import SQLiteLedger
+
+if TYPE_CHECKING:
+    from x402sms.ledger.leased import LeasedLedger
 
 __all__ = [
     "Charge",
@@ -26,6 +29,14 @@ __all__ = [
     "default_ledger_path",
     "open_ledger",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name != "LeasedLedger":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from x402sms.ledger.leased import LeasedLedger  # noqa: PLC0415  only a fleet needs it
+
+    return LeasedLedger
 
 
 def open_ledger(location: str | os.PathLike[str] | None = None) -> Ledger:
