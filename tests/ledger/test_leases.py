@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +20,7 @@ from x402sms import ledger as ledgers
 from x402sms.chain import Chain, UsedAuthorization
 from x402sms.errors import ConfigError, LedgerError, SpendLimitExceeded
 from x402sms.ledger import LeasedLedger, Ledger, Payment, SQLiteLedger
+from x402sms.ledger.base import SharesCommits
 from x402sms.ledger.lease import SLACK_SECONDS, Lease, LeaseState
 from x402sms.ledger.postgres import PostgresLedger
 from x402sms.limits import Budget
@@ -744,6 +745,56 @@ def test_a_fork_does_not_wait_for_a_thread_of_its_parent(
         monkeypatch.setattr("x402sms.ledger.leased.os", SimpleNamespace(getpid=lambda: -1))
         worker.reserve(attempt("a"), TEN, now=NOW)
     assert spent(shared) == 30
+
+
+def test_payments_share_a_commit_while_the_lease_lasts_and_none_is_taken_in_it(
+    fleet: Fleet, shared: PostgresLedger
+) -> None:
+    worker = fleet.open("one")
+    assert isinstance(worker, SharesCommits)
+
+    def reserved_together(*names: str) -> bool:
+        """All of them, or none and why."""
+        with worker.together():
+            for name in names:
+                with suppress(LedgerError):  # as whoever waits for it meets it
+                    worker.reserve(attempt(name), TEN, now=NOW)
+        return intents(worker) >= set(names)
+
+    with pytest.raises(LedgerError, match="another lease"):
+        reserved_together("a", "b")
+    assert (intents(worker), shared.leases.list()) == (set(), [])
+    worker.reserve(attempt("a"), TEN, now=NOW)
+    assert reserved_together("b", "c")
+    with pytest.raises(LedgerError, match="another lease"):
+        reserved_together("a", "d")
+    assert intents(worker) == {"a", "b", "c"}
+    worker.reserve(attempt("d"), TEN, now=NOW)
+    assert (intents(shared), states(shared)) == ({"a", "b", "c"}, {"open": 1, "returned": 1})
+
+
+def test_what_is_written_together_reaches_the_shared_ledger_afterwards(
+    fleet: Fleet, shared: PostgresLedger
+) -> None:
+    worker = fleet.open("one")
+    worker.reserve(attempt("a"), TEN, now=NOW)
+    worker.give_back()
+    with worker.together():
+        worker.record(attempt("a"), Outcome(PaymentState.SETTLED), now=NOW)
+    assert [payment.state for payment in shared.payments()] == [PaymentState.RESERVED]
+    worker.give_back()
+    assert [payment.state for payment in shared.payments()] == [PaymentState.SETTLED]
+
+
+def test_what_was_spent_on_what_is_this_workers(fleet: Fleet) -> None:
+    worker = fleet.open("one")
+    worker.reserve(attempt("a", worker="one"), TEN, now=NOW)
+    assert [(row.worker, row.count) for row in worker.spending()] == [("one", 1)]
+    found = {
+        name: worker.spent_atomic(network=BASE.caip2, payer=PAYER, worker=name)
+        for name in ("one", "two")
+    }
+    assert found == {"one": 10, "two": 0}
 
 
 def test_the_ledgers_have_no_other_name_that_loads_on_first_use() -> None:

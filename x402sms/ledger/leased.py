@@ -14,6 +14,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from typing import Protocol, Self
 
@@ -22,6 +23,7 @@ from x402sms.ledger.base import Payment
 from x402sms.ledger.charges import Charges
 from x402sms.ledger.lease import Lease, Leases, LeaseSpent
 from x402sms.ledger.quotes import Quotes
+from x402sms.ledger.spending import Spending
 from x402sms.ledger.sqlite import SQLiteLedger
 from x402sms.limits import MOST_ATOMIC, Amount, Budget
 from x402sms.money import parse_usdc
@@ -32,6 +34,7 @@ logger = logging.getLogger("x402sms")
 SHORTEST, LONGEST = 60, 86_400  # seconds
 _NANOSECONDS = 10**9
 _MOST_NAME = 200  # characters
+_LEASE_NEEDED = "nothing signed: another lease is needed first, which is taken by itself"
 
 
 class Shared(Protocol):
@@ -87,6 +90,8 @@ class LeasedLedger:
         self._held: dict[tuple[str, str], _Held] = {}
         self._taking, self._process = threading.Lock(), os.getpid()
         self._closed = False
+        self._together: int | None = None  # the thread whose work shares one commit
+        self._lease_needed = False
         self.give_back()  # what a process that died has left in the file
 
     @property
@@ -113,6 +118,9 @@ class LeasedLedger:
             try:
                 self._local.reserve_from(lease_id, attempt, own, now=now)
             except LeaseSpent as spent:
+                if self._together == threading.get_ident():
+                    self._lease_needed = True
+                    raise LedgerError(_LEASE_NEEDED) from None
                 asked = Lease(
                     secrets.token_hex(16), *account, self._worker, terms, self._slice_atomic
                 )
@@ -155,8 +163,26 @@ class LeasedLedger:
     def payments(self, *, since: int = 0, state: PaymentState | None = None) -> Iterator[Payment]:
         return self._local.payments(since=since, state=state)
 
-    def spent_atomic(self, *, network: str, payer: str, since: int = 0) -> int:
-        return self._local.spent_atomic(network=network, payer=payer, since=since)
+    def spent_atomic(
+        self, *, network: str, payer: str, since: int = 0, worker: str | None = None
+    ) -> int:
+        return self._local.spent_atomic(network=network, payer=payer, since=since, worker=worker)
+
+    def spending(self, *, since: int = 0) -> Iterator[Spending]:
+        return self._local.spending(since=since)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """See `SharesCommits`. Raises LedgerError, with nothing written, where another lease is
+        needed: what is taken from others must not hang on a commit that may yet fail."""
+        with self._local.together():
+            self._together, self._lease_needed = threading.get_ident(), False
+            try:
+                yield
+                if self._lease_needed:
+                    raise LedgerError(_LEASE_NEEDED)
+            finally:
+                self._together = None
 
     def give_back(self) -> None:
         """Return every lease of this file, and tell the shared ledger what is new of its payments.
@@ -237,6 +263,8 @@ class LeasedLedger:
 
     def _passed_on(self, payment: Payment) -> Payment:
         """The shared ledger is told of a payment whose lease is returned: it has a row of it."""
+        if self._together == threading.get_ident():
+            return payment  # it may yet be undone: it is told with the next one
         held = self._held.get((payment.network, payment.payer))
         if payment.lease and (held is None or held.lease.id != payment.lease):
             try:
