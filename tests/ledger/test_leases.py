@@ -14,8 +14,9 @@ from typing import Any, cast
 import pytest
 
 from tests.ledger.leasing import Fleet, empty, intents, made, spent, states
-from tests.ledger.parts import NOW, OTHER, PAYER, attempt
+from tests.ledger.parts import NOW, OTHER, PAYER, attempt, buy
 from tests.parts.postgres import Postgres
+from tests.protocol.parts import settled, v2
 from x402sms import ledger as ledgers
 from x402sms.chain import Chain, UsedAuthorization
 from x402sms.errors import ConfigError, LedgerError, SpendLimitExceeded
@@ -23,7 +24,8 @@ from x402sms.ledger import LeasedLedger, Ledger, Payment, SQLiteLedger
 from x402sms.ledger.base import SharesCommits
 from x402sms.ledger.lease import SLACK_SECONDS, Lease, LeaseState
 from x402sms.ledger.postgres import PostgresLedger
-from x402sms.limits import Budget
+from x402sms.limits import Budget, SpendLimits
+from x402sms.protocol.effects import Sign
 from x402sms.protocol.networks import BASE, Network
 from x402sms.protocol.types import OnChainSettled, Outcome, PaymentState
 from x402sms.reconcile import rebuild
@@ -696,6 +698,21 @@ def test_where_the_chain_contradicts_the_ledger_no_lease_is_returned(
     chain = cast(Chain, ChainOf((settled_on_chain(b),)))
     report = rebuild(shared, chain, PAYER, from_block=0, now=NOW)
     assert (report.all_proven, report.returned, spent(shared)) == (False, (), 40)
+
+
+def test_whole_calls_pay_from_a_lease_and_sign_nothing_beyond_the_budget(
+    fleet: Fleet, shared: PostgresLedger
+) -> None:
+    limits = SpendLimits(total="0.02")  # of two calls
+    with fleet.open("one", slice_of="0.01") as worker:
+        for intent in "ab":
+            played = buy(worker, [v2(), settled()], intent=intent, limits=limits)
+            assert played.error is None
+            assert played.driver.all_of(Sign)
+        refused = buy(worker, [v2(), settled()], intent="c", limits=limits)
+        assert isinstance(refused.error, SpendLimitExceeded)
+        assert not refused.driver.all_of(Sign)
+    assert [row.state for row in shared.payments()] == [PaymentState.SETTLED] * 2
 
 
 # --- threads and forks ---
