@@ -27,7 +27,14 @@ from tests.parts.postgres import Postgres, start_postgres
 from tests.protocol.parts import settled, v2
 from x402sms.config import load_settings
 from x402sms.errors import ConfigError, LedgerError
-from x402sms.ledger import open_ledger, postgres_connection, postgres_database, postgres_schema
+from x402sms.ledger import (
+    LeasedLedger,
+    SQLiteLedger,
+    open_ledger,
+    postgres_connection,
+    postgres_database,
+    postgres_schema,
+)
 from x402sms.ledger.postgres import PostgresLedger
 from x402sms.ledger.postgres_connection import Server
 from x402sms.ledger.postgres_schema import FLUSH
@@ -124,15 +131,21 @@ def test_a_role_that_may_only_read_add_and_change_rows_is_enough(
         "CREATE ROLE worker LOGIN",
         "GRANT USAGE ON SCHEMA x402sms TO worker",
         "GRANT SELECT ON ALL TABLES IN SCHEMA x402sms TO worker",
-        "GRANT INSERT, UPDATE ON x402sms.payments, x402sms.charges TO worker",
+        "GRANT INSERT, UPDATE ON x402sms.payments, x402sms.charges, x402sms.leases TO worker",
+        "GRANT INSERT, UPDATE, DELETE ON x402sms.quotes TO worker",
         database=DATABASE,
     )
 
     with PostgresLedger(postgres.url(DATABASE, user="worker")) as ledger:
         assert buy(ledger, [v2(), settled()]).error is None
+        for quote in ("what it cost", None):
+            ledger.quotes.put("route", quote, now=NOW)
+        shared = PostgresLedger(postgres.url(DATABASE, user="worker"))
+        with LeasedLedger(SQLiteLedger(":memory:"), shared, worker="w-1") as leased:
+            leased.reserve(attempt(), [CAP_OF_FIVE], now=NOW)
 
-    [newest] = postgres.execute("SELECT state FROM x402sms.payments", database=DATABASE)
-    assert newest == ("settled",)
+    states = postgres.execute("SELECT state FROM x402sms.payments ORDER BY id", database=DATABASE)
+    assert states == [("settled",), ("reserved",)]
 
 
 def test_a_role_that_may_do_nothing_is_told_of(postgres: Postgres, empty_postgres: str) -> None:
