@@ -1,0 +1,295 @@
+"""Any sequence of calls, beside SQLite in memory: both must answer alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import ClassVar, Protocol
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from x402sms.conformance.cases import Cases
+from x402sms.conformance.parts import ELSEWHERE, HASH, NOW, OTHER, RECIPIENT, attempt
+from x402sms.errors import X402SMSError
+from x402sms.ledger import Charge, Ledger, Payment, SQLiteLedger
+from x402sms.limits import Budget
+from x402sms.protocol.networks import BASE
+from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
+
+BUDGETS = (
+    Budget("per_hour", 60, 100),
+    Budget("total", 120),
+    Budget("pay_to", 40, pay_to=OTHER),
+)
+EARLIEST, LATEST = -50, 400
+MOMENTS = (EARLIEST, 0, 99, 100, LATEST)
+APART = 1_000  # seconds between what two examples do: more than any of their windows
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Wallets, accounts and hours that no other example has. One store serves them all."""
+
+    number: int
+
+    def at(self, moment: int) -> int:
+        return NOW + self.number * APART + moment
+
+    def payer(self, which: int) -> str:
+        return f"0x{2 * self.number + which + 1:040d}"
+
+    def account(self, which: int) -> str:
+        return f"key:{self.number}:{which}"
+
+
+class Step(Protocol):
+    """One call. Its moments are seconds from the example's own zero."""
+
+    def take(self, ledger: Ledger, stage: Stage) -> object: ...
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is promised for which intent, by the first or the second wallet."""
+
+    intent: str
+    amount_atomic: int
+    wallet: int
+    pay_to: str
+    until: int
+    bought: str
+
+    def attempt(self, stage: Stage) -> Attempt:
+        return attempt(
+            self.intent,
+            self.amount_atomic,
+            payer=stage.payer(self.wallet),
+            pay_to=self.pay_to,
+            valid_before=stage.at(self.until),
+            fingerprint=self.bought * 64,
+        )
+
+    def stored(self, ledger: Ledger, stage: Stage) -> Payment:
+        """As it was read, or as it would be."""
+        made = self.attempt(stage)
+        found = ledger.find(made.authorization.nonce_hex)
+        return next(iter(found), Payment.reserved(made, stage.at(0)))
+
+
+@dataclass(frozen=True)
+class Reserve:
+    terms: Terms
+    moment: int
+
+    def take(self, ledger: Ledger, stage: Stage) -> None:
+        ledger.reserve(self.terms.attempt(stage), BUDGETS, now=stage.at(self.moment))
+
+
+@dataclass(frozen=True)
+class Record:
+    terms: Terms
+    outcome: Outcome
+    proven_at: int | None
+    moment: int
+
+    def take(self, ledger: Ledger, stage: Stage) -> object:
+        chain_time = None if self.proven_at is None else stage.at(self.proven_at)
+        outcome = replace(self.outcome, chain_time=chain_time)
+        return ledger.record(self.terms.attempt(stage), outcome, now=stage.at(self.moment))
+
+
+@dataclass(frozen=True)
+class Settle:
+    terms: Terms
+    moment: int
+
+    def take(self, ledger: Ledger, stage: Stage) -> object:
+        found = OnChainSettled(ELSEWHERE, OTHER, 7)
+        read = self.terms.stored(ledger, stage)
+        return ledger.settle_from_chain(read, found, now=stage.at(self.moment))
+
+
+@dataclass(frozen=True)
+class Void:
+    """`missed` is how often it was promised again since it was read."""
+
+    terms: Terms
+    missed: int
+    burnt: bool
+    moment: int
+
+    def take(self, ledger: Ledger, stage: Stage) -> object:
+        read = self.terms.stored(ledger, stage)
+        read = replace(read, presentations=read.presentations - self.missed)
+        return ledger.void(read, "proven", nonce_burnt=self.burnt, now=stage.at(self.moment))
+
+
+@dataclass(frozen=True)
+class Deliver:
+    terms: Terms
+    what: str
+
+    def take(self, ledger: Ledger, stage: Stage) -> object:
+        authorization = self.terms.attempt(stage).authorization
+        return ledger.note_delivered(
+            network=BASE.caip2,
+            payer=authorization.payer,
+            nonce=authorization.nonce_hex,
+            what=self.what,
+        )
+
+
+@dataclass(frozen=True)
+class InsertSettled:
+    terms: Terms
+    moment: int
+
+    def take(self, ledger: Ledger, stage: Stage) -> object:
+        made = Payment.reserved(self.terms.attempt(stage), stage.at(self.moment))
+        found = replace(made, state=PaymentState.SETTLED, transaction=HASH, verified=True)
+        return ledger.insert_settled(found)
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """What is bought from the balance of the first or the second account."""
+
+    which: int
+    intent: str
+    what: str
+    amount_atomic: int
+    read_at: int | None
+
+    def charge(self, stage: Stage) -> Charge:
+        return Charge(
+            stage.account(self.which),
+            self.intent,
+            self.what,
+            "https://seller.example/orders",
+            self.amount_atomic,
+            asked_at=0 if self.read_at is None else stage.at(self.read_at),
+        )
+
+
+@dataclass(frozen=True)
+class Ask:
+    purchase: Purchase
+    moment: int
+
+    def take(self, ledger: Ledger, stage: Stage) -> object:
+        now = stage.at(self.moment)
+        return ledger.charges.ask(self.purchase.charge(stage), BUDGETS[:2], now=now)
+
+
+@dataclass(frozen=True)
+class End:
+    purchase: Purchase
+    state: PaymentState
+    order_id: str | None
+    amount_atomic: int | None
+    moment: int
+
+    def take(self, ledger: Ledger, stage: Stage) -> object:
+        return ledger.charges.end(
+            self.purchase.charge(stage),
+            self.state,
+            order_id=self.order_id,
+            amount_atomic=self.amount_atomic,
+            now=stage.at(self.moment),
+        )
+
+
+moments = st.sampled_from(MOMENTS)
+terms = st.builds(
+    Terms,
+    intent=st.sampled_from("ab"),
+    amount_atomic=st.sampled_from([0, 10, 30]),
+    wallet=st.sampled_from([0, 0, 0, 1]),
+    pay_to=st.sampled_from([RECIPIENT, OTHER]),
+    until=st.sampled_from([300, 400]),
+    bought=st.sampled_from("ffffe"),
+)
+outcomes = st.builds(
+    Outcome,
+    state=st.sampled_from(PaymentState),
+    reason=st.sampled_from([None, "why \u00fc"]),
+    transaction=st.sampled_from([None, HASH]),
+    never_sent=st.booleans(),
+    nonce_burnt=st.booleans(),
+)
+purchases = st.builds(
+    Purchase,
+    which=st.sampled_from([0, 1]),
+    intent=st.sampled_from("ab"),
+    what=st.sampled_from(["a number", "more hours"]),
+    amount_atomic=st.sampled_from([0, 10, 60]),
+    read_at=st.sampled_from([None, 0, 99]),
+)
+ends = st.sampled_from([PaymentState.UNKNOWN, PaymentState.SETTLED, PaymentState.VOID])
+orders = st.sampled_from(["order-1", "order-2"])
+reservations = st.builds(Reserve, terms, moments)
+steps: st.SearchStrategy[Step] = st.one_of(
+    reservations,
+    reservations,
+    st.builds(Record, terms, outcomes, st.sampled_from([None, 300, 401]), moments),
+    st.builds(Settle, terms, moments),
+    st.builds(Void, terms, st.sampled_from([0, 0, 1]), st.booleans(), moments),
+    st.builds(Deliver, terms, orders),
+    st.builds(InsertSettled, terms, moments),
+    st.builds(Ask, purchases, moments),
+    st.builds(End, purchases, ends, st.none() | orders, st.sampled_from([None, 5]), moments),
+)
+
+
+def answer(ledger: Ledger, step: Step, stage: Stage) -> object:
+    """What it returns or raises; of an error its kind and its figures, not its words."""
+    try:
+        return step.take(ledger, stage)
+    except X402SMSError as error:
+        return type(error), vars(error).get("limit"), vars(error).get("spent")
+
+
+def books(ledger: Ledger, stage: Stage) -> dict[str, object]:
+    """What the ledger says of the example as a whole."""
+    begun = stage.at(EARLIEST)
+    return {
+        "payments": list(ledger.payments(since=begun)),
+        "settled": list(ledger.payments(since=stage.at(0), state=PaymentState.SETTLED)),
+        "spent": [
+            ledger.spent_atomic(network=BASE.caip2, payer=stage.payer(which), since=since)
+            for which in (0, 1)
+            for since in (0, stage.at(0), stage.at(99))
+        ],
+        "charges": ledger.charges.list(since=begun),
+        "charged": [
+            ledger.charges.charged_atomic(stage.account(which), since=stage.at(0))
+            for which in (0, 1)
+        ],
+    }
+
+
+def compare(ledger: Ledger, reference: Ledger, taken: Iterable[Step], stage: Stage) -> None:
+    for step in taken:
+        found, expected = answer(ledger, step, stage), answer(reference, step, stage)
+        assert found == expected, step
+    assert books(ledger, stage) == books(reference, stage)
+
+
+class ReferenceCases(Cases):
+    """Whatever is done in whatever order, a ledger answers as SQLite does."""
+
+    examples: ClassVar[int] = 80  # sequences that are tried; more find more
+
+    def test_it_answers_as_sqlite_does_whatever_is_done(self, ledger: Ledger) -> None:
+        numbers = count()
+        with closing(SQLiteLedger(":memory:")) as reference:
+
+            @settings(max_examples=self.examples, deadline=None)
+            @given(taken=st.lists(steps, max_size=25))
+            def alike(taken: list[Step]) -> None:
+                compare(ledger, reference, taken, Stage(next(numbers)))
+
+            alike()
