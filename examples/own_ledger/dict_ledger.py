@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from x402sms.errors import LedgerError
 from x402sms.ledger import Charge, Payment
 from x402sms.ledger.charges import ask_once
-from x402sms.ledger.promising import Key, key_of, promise, signed_key
+from x402sms.ledger.promising import Key, Window, key_of, promise, signed_key
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
 
@@ -164,7 +164,7 @@ class DictLedger:
 
     def spent_atomic(self, *, network: str, payer: str, since: int = 0) -> int:
         with self.transaction() as tables:
-            return Promises(tables).spent((network, payer, ""), since - 1)
+            return Promises(tables).spent((network, payer, ""), Window(since - 1))
 
 
 def found(tables: Tables, key: Key) -> Payment:
@@ -193,16 +193,17 @@ class Promises:
     def latest(self) -> int:
         return max((each.created_at for each in self._payments.values()), default=0)
 
-    def spent(self, key: Key, after: int, pay_to: str | None = None) -> int:
+    def spent(self, key: Key, window: Window) -> int:
         network, payer, nonce = key
         return sum(
             each.reserved_atomic
             for each in self._payments.values()
             if (each.network, each.payer) == (network, payer)
             and each.nonce != nonce
-            and each.created_at > after
+            and each.created_at > window.after
             and each.state is not PaymentState.VOID
-            and pay_to in (None, each.pay_to, *each.other_recipients.split())
+            and window.pay_to in (None, each.pay_to, *each.other_recipients.split())
+            and window.worker in (None, each.worker)
         )
 
     def put(self, payment: Payment) -> None:

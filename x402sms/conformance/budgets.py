@@ -123,6 +123,17 @@ class BudgetCases(Cases):
         assert ledger.spent_atomic(network=BASE_SEPOLIA.caip2, payer=PAYER) == 10
         assert ledger.spent_atomic(network=BASE.caip2, payer=RECIPIENT) == 0
 
+    @pytest.mark.parametrize("seconds", [None, HOUR], ids=["ever", "an hour"])
+    def test_the_budget_of_a_worker_is_its_own(self, ledger: Ledger, seconds: int | None) -> None:
+        budget = Budget("total", 10, seconds, of_worker=True)
+        for worker in ("one", "two", ""):
+            ledger.reserve(attempt(f"of {worker}", worker=worker), [budget], now=NOW)
+        for worker in ("one", "two", ""):
+            with pytest.raises(SpendLimitExceeded):
+                ledger.reserve(attempt("b", 1, worker=worker), [budget], now=NOW + 1)
+        ledger.reserve(attempt("b", 1, worker="three"), [budget], now=NOW + 1)
+        assert spent(ledger) == 31
+
     def test_what_was_spent_is_counted_from_the_second_that_is_named(self, ledger: Ledger) -> None:
         ledger.reserve(attempt("a"), [], now=NOW)
         ledger.reserve(attempt("b"), [], now=NOW + 1)

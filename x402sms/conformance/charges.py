@@ -47,6 +47,12 @@ class ChargeCases(Cases):
         (row,) = ledger.charges.list()
         assert (row.state, row.asked_at) == (PaymentState.UNKNOWN, NOW + 5)
 
+    def test_who_asked_and_what_for_is_kept(self, ledger: Ledger) -> None:
+        asked = charge(worker="one", labels='{"service":"telegram"}')
+        ask(ledger, asked)
+        (found,) = ledger.charges.list()
+        assert (found.worker, found.labels) == (asked.worker, asked.labels)
+
     def test_an_order_is_of_one_purchase(self, ledger: Ledger) -> None:
         for intent in ("a", "b"):
             ask(ledger, charge(intent))

@@ -31,7 +31,12 @@ class PromiseCases(Cases):
     """A payment is promised, found, and what became of it is recorded."""
 
     def test_a_reserved_payment_is_found_with_all_that_is_known_of_it(self, ledger: Ledger) -> None:
-        given = attempt(template={"a": [1, "\u00fc"]}, amount_atomic=250_000)
+        given = attempt(
+            template={"a": [1, "\u00fc"]},
+            amount_atomic=250_000,
+            worker="one",
+            labels={"service": "telegram", "a": "\u00fc"},
+        )
         ledger.reserve(given, [], now=NOW)
 
         (payment,) = ledger.find("a")
@@ -46,6 +51,7 @@ class PromiseCases(Cases):
         assert (payment.dialect, json.loads(payment.template)) == ("v2", {"a": [1, "\u00fc"]})
         assert (payment.reserved_atomic, payment.presentations) == (250_000, 1)
         assert payment.nonce_burnt is False
+        assert payment.worker == "one"
         assert payment.attempt() == given
         assert ledger.get(network=BASE.caip2, payer=PAYER, nonce=payment.nonce) == payment
         assert ledger.get(network=BASE.caip2, payer=OTHER, nonce=payment.nonce) is None

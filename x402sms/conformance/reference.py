@@ -22,6 +22,7 @@ BUDGETS = (
     Budget("per_hour", 50, 100),
     Budget("total", 55),
     Budget("pay_to", 40, pay_to=OTHER),
+    Budget("total", 35, of_worker=True),
 )
 EARLIEST, LATEST = -50, 400
 MOMENTS = (EARLIEST, 0, 99, 100, LATEST)
@@ -60,6 +61,7 @@ class Terms:
     pay_to: str
     until: int
     bought: str
+    worker: str
 
     def attempt(self, stage: Stage) -> Attempt:
         return attempt(
@@ -69,6 +71,8 @@ class Terms:
             pay_to=self.pay_to,
             valid_before=stage.at(self.until),
             fingerprint=self.bought * 64,
+            worker=self.worker,
+            labels={"of": self.worker} if self.worker else {},
         )
 
     def stored(self, ledger: Ledger, stage: Stage) -> Payment:
@@ -212,6 +216,7 @@ terms = st.builds(
     pay_to=st.sampled_from([RECIPIENT, OTHER]),
     until=st.sampled_from([300, 400]),
     bought=st.sampled_from("ffffe"),
+    worker=st.sampled_from(["", "one", "two"]),
 )
 VOID = PaymentState.VOID
 answered = st.builds(
