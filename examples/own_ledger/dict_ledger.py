@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from x402sms.errors import LedgerError
-from x402sms.ledger import Charge, Payment
+from x402sms.ledger import Charge, Payment, Spending
 from x402sms.ledger.charges import ask_once
 from x402sms.ledger.promising import Key, Window, key_of, promise, signed_key
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
+
+DAY = 86_400  # seconds
 
 
 @dataclass
@@ -162,9 +164,23 @@ class DictLedger:
             if each.created_at >= since and state in (None, each.state)
         )
 
-    def spent_atomic(self, *, network: str, payer: str, since: int = 0) -> int:
+    def spent_atomic(
+        self, *, network: str, payer: str, since: int = 0, worker: str | None = None
+    ) -> int:
         with self.transaction() as tables:
-            return Promises(tables).spent((network, payer, ""), Window(since - 1))
+            window = Window(since - 1, worker=worker)
+            return Promises(tables).spent((network, payer, ""), window)
+
+    def spending(self, *, since: int = 0) -> Iterator[Spending]:
+        """Sums of one payment each: `x402sms spend` adds them up. A database does better."""
+        for each in self.payments(since=since):
+            settled = each.state is PaymentState.SETTLED
+            atomic = each.amount_atomic if settled else each.reserved_atomic
+            who = each.network, each.payer, each.created_at // DAY, each.worker, each.labels
+            yield Spending("x402", *who, each.state, 1, atomic)
+        for asked in self.charges.list(since=since):
+            who = "", asked.account, asked.asked_at // DAY, asked.worker, asked.labels
+            yield Spending("rest", *who, asked.state, 1, asked.amount_atomic)
 
 
 def found(tables: Tables, key: Key) -> Payment:
@@ -256,9 +272,9 @@ class DictCharges:
         rows.sort(key=lambda each: each.asked_at)
         return rows[::-1]
 
-    def charged_atomic(self, account: str, *, since: int = 0) -> int:
+    def charged_atomic(self, account: str, *, since: int = 0, worker: str | None = None) -> int:
         with self._ledger.transaction() as tables:
-            return Asked(tables).spent(account, since - 1)
+            return Asked(tables).spent(account, since - 1, worker)
 
 
 def may_end(row: Charge, read: Charge, state: PaymentState, order_id: str | None) -> bool:
@@ -289,12 +305,13 @@ class Asked:
     def latest(self) -> int:
         return max((each.asked_at for each in self._charges.values()), default=0)
 
-    def spent(self, account: str, after: int) -> int:
+    def spent(self, account: str, after: int, worker: str | None) -> int:
         return sum(
             each.amount_atomic
             for each in self._charges.values()
             if each.account == account
             and each.asked_at > after
+            and worker in (None, each.worker)
             and each.state is not PaymentState.VOID
         )
 

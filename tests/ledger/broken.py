@@ -84,7 +84,9 @@ class LetsTheLastWordWin(SQLiteLedger):
 class CountsWhatIsVoid(SQLiteLedger):
     """A budget that is used up for ever by what was never paid."""
 
-    def spent_atomic(self, *, network: str, payer: str, since: int = 0) -> int:
+    def spent_atomic(
+        self, *, network: str, payer: str, since: int = 0, worker: str | None = None
+    ) -> int:
         found = self.payments(since=since)
         return sum(each.reserved_atomic for each in found if each.payer == payer)
 

@@ -97,6 +97,15 @@ class ChargeCases(Cases):
         assert ledger.charges.get("key:1", "c") is None
         assert ask(ledger, charge("c", account="key:2"), budget) is None
 
+    def test_the_budget_of_a_worker_is_its_own_here_too(self, ledger: Ledger) -> None:
+        budget = Budget("total", 10, of_worker=True)
+        for worker in ("one", "two"):
+            assert ask(ledger, charge(f"of {worker}", worker=worker), budget) is None
+            with pytest.raises(SpendLimitExceeded):
+                ask(ledger, charge("b", 1, worker=worker), budget)
+        assert ledger.charges.charged_atomic("key:1") == 20
+        assert ledger.charges.charged_atomic("key:1", worker="one") == 10
+
     def test_a_window_moves_on_and_never_back(self, ledger: Ledger) -> None:
         budget = Budget("per_hour", 10, HOUR)
         ask(ledger, charge("a"), budget)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from x402sms.conformance.cases import Cases
 from x402sms.conformance.parts import ELSEWHERE, HASH, NOW, OPEN, OTHER, RECIPIENT, attempt
 from x402sms.errors import X402SMSError
-from x402sms.ledger import Charge, Ledger, Payment, SQLiteLedger
+from x402sms.ledger import Charge, Ledger, Payment, Spending, SQLiteLedger
 from x402sms.limits import Budget
 from x402sms.protocol.networks import BASE
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
@@ -24,6 +24,7 @@ BUDGETS = (
     Budget("pay_to", 40, pay_to=OTHER),
     Budget("total", 35, of_worker=True),
 )
+WORKERS = ("", "one", "two")
 EARLIEST, LATEST = -50, 400
 MOMENTS = (EARLIEST, 0, 99, 100, LATEST)
 APART = 1_000  # seconds between what two examples do: more than any of their windows
@@ -216,7 +217,7 @@ terms = st.builds(
     pay_to=st.sampled_from([RECIPIENT, OTHER]),
     until=st.sampled_from([300, 400]),
     bought=st.sampled_from("ffffe"),
-    worker=st.sampled_from(["", "one", "two"]),
+    worker=st.sampled_from(WORKERS),
 )
 VOID = PaymentState.VOID
 answered = st.builds(
@@ -270,11 +271,16 @@ def books(ledger: Ledger, stage: Stage) -> dict[str, object]:
     begun = stage.at(EARLIEST)
     return {
         "payments": list(ledger.payments(since=begun)),
+        "spending": added_up(ledger, begun),
         "settled": list(ledger.payments(since=stage.at(0), state=PaymentState.SETTLED)),
         "spent": [
             ledger.spent_atomic(network=BASE.caip2, payer=stage.payer(which), since=since)
             for which in (0, 1)
             for since in (0, stage.at(0), stage.at(99))
+        ],
+        "spent by one": [
+            ledger.spent_atomic(network=BASE.caip2, payer=stage.payer(0), worker=worker)
+            for worker in WORKERS
         ],
         "charges": ledger.charges.list(since=begun),
         "charged": [
@@ -282,6 +288,16 @@ def books(ledger: Ledger, stage: Stage) -> dict[str, object]:
             for which in (0, 1)
         ],
     }
+
+
+def added_up(ledger: Ledger, since: int) -> dict[Spending, tuple[int, int]]:
+    """How many and how much, of all that is alike, in however many rows a store tells of it."""
+    sums: dict[Spending, tuple[int, int]] = {}
+    for group in ledger.spending(since=since):
+        alike = replace(group, count=0, atomic=0)
+        number, atomic = sums.get(alike, (0, 0))
+        sums[alike] = number + group.count, atomic + group.atomic
+    return sums
 
 
 def compare(ledger: Ledger, reference: Ledger, taken: list[Step], stage: Stage) -> None:
