@@ -73,7 +73,7 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt -e '.[sandbox,mcp,webhooks,keyring,postgres]' --group dev
+	$(PIP) install -c constraints.txt -e '.[sandbox,mcp,webhooks,keyring,postgres,conformance]' --group dev
 	@touch $@ $(VENV)/.demo
 
 clean:

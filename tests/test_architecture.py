@@ -32,7 +32,7 @@ LAYERS = [
     {"verifying"},
     {"client"},
     {"testing"},
-    {"mcp_server", "pytest_plugin"},
+    {"mcp_server", "pytest_plugin", "conformance"},
     {"cli"},
     {"__main__"},
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import runpy
 import secrets
 import subprocess
@@ -39,6 +40,8 @@ RUN_IN = {
     "mcp/cursor.mcp.json": "tests/mcp/test_examples.py",
     "mcp/http.mcp.json": "tests/mcp/test_examples.py",
     "mcp/vscode.mcp.json": "tests/mcp/test_examples.py",
+    "own_ledger/dict_ledger.py": HERE,
+    "own_ledger/test_dict_ledger.py": HERE,
     "receive_code.py": HERE,
     "test_signup.py": HERE,
     "topup_then_rest.py": HERE,
@@ -238,3 +241,19 @@ def test_the_tests_to_copy_pass_where_they_are_copied_to(pytester: pytest.Pytest
     pytester.makepyfile(test_copied=text)
     result = pytester.runpytest_inprocess("-W", "error", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=text.count("\ndef test_") + text.count("\nasync def test_"))
+
+
+def test_the_ledger_of_ones_own_conforms_where_it_is_copied_to(pytester: pytest.Pytester) -> None:
+    for name in ("dict_ledger.py", "test_dict_ledger.py"):
+        text = (EXAMPLES / "own_ledger" / name).read_text(encoding="utf-8")
+        pytester.path.joinpath(name).write_text(text, encoding="utf-8")
+    result = pytester.runpytest_inprocess("-q", "-W", "error", "-p", "no:cacheprovider")
+    outcomes = result.parseoutcomes()
+    assert outcomes.keys() == {"passed"}
+    assert outcomes["passed"] > 150
+
+
+def test_the_guide_to_ledgers_shows_the_module_that_is_run() -> None:
+    guide = (ROOT / "docs" / "ledgers.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    assert block in (EXAMPLES / "own_ledger" / "test_dict_ledger.py").read_text(encoding="utf-8")

@@ -37,6 +37,7 @@ def test_the_wheel_carries_the_abi_the_types_and_the_migrations(wheel: zipfile.Z
     assert {
         "contracts_abi/FiatTokenV2_2.json",
         "x402sms/py.typed",
+        "x402sms/conformance/suite.py",
         "x402sms/ledger/migrations/postgres_0001.sql",
         "x402sms/ledger/migrations/sqlite_0001.sql",
         "x402sms/ledger/sql/postgres/payments.sql",
@@ -74,6 +75,7 @@ EXTRAS = {
     "webhooks": {"starlette", "uvicorn"},
     "keyring": {"keyring"},
     "postgres": {"psycopg"},
+    "conformance": {"pytest", "hypothesis"},
 }
 
 
@@ -128,6 +130,8 @@ MISSING = {
         "psycopg",
         "from x402sms import open_ledger; open_ledger('postgresql://host/database')",
     ),
+    "conformance": ("pytest", "import x402sms.conformance"),
+    "conformance of any sequence": ("hypothesis", "import x402sms.conformance"),
     "webhooks in an application": (
         "starlette",
         "from x402sms.webhooks import WebhookReceiver",

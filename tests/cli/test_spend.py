@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Cli, MakeCli
-from tests.ledger.parts import attempt
-from tests.ledger.test_charges import charge
+from x402sms.conformance.parts import attempt, charge
 from x402sms.ledger import Ledger, open_ledger
 from x402sms.protocol.labels import labels_text
 from x402sms.protocol.networks import BASE, BASE_SEPOLIA

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.parts import NOW, attempt, buy
+from tests.ledger.parts import buy
 from tests.protocol.parts import (
     RECIPIENT,
     STRANGER,
@@ -27,6 +27,7 @@ from tests.protocol.parts import (
     v2_entry,
     v2_message,
 )
+from x402sms.conformance.parts import NOW, attempt
 from x402sms.errors import (
     AlreadyPaid,
     IntentConflict,

@@ -20,12 +20,13 @@ from typing import NoReturn
 import psycopg
 import pytest
 
-from tests.ledger.parts import CAP_OF_FIVE, NOW, OTHER, attempt, buy
+from tests.ledger.parts import buy
 from tests.ledger.proxy import Fault, Network, running_network
 from tests.parts.anvil import PartMissing
 from tests.parts.postgres import Postgres, start_postgres
 from tests.protocol.parts import settled, v2
 from x402sms.config import load_settings
+from x402sms.conformance.parts import CAP_OF_FIVE, NOW, OTHER, attempt
 from x402sms.errors import ConfigError, LedgerError
 from x402sms.ledger import (
     LeasedLedger,
@@ -215,7 +216,7 @@ def test_what_is_durable_is_on_disk_though_the_lock_was_let_go(
 def test_a_fork_connects_anew_and_leaves_the_parent_its_own(empty_postgres: str) -> None:
     program = """
 import os, signal, sys, threading
-from tests.ledger.parts import NOW, attempt
+from x402sms.conformance.parts import NOW, attempt
 from x402sms.ledger import open_ledger
 ledger = open_ledger(sys.argv[1])
 ledger.reserve(attempt("before"), [], now=NOW)

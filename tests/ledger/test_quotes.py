@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.ledger.conftest import Reopen
-from tests.ledger.parts import NOW
 from x402sms import quoted
+from x402sms.conformance.parts import NOW
 from x402sms.errors import LedgerError
 from x402sms.ledger import Ledger, postgres_quotes, quotes
 from x402sms.protocol.effects import Quote
@@ -18,18 +18,6 @@ from x402sms.quoted import RememberedQuotes
 
 QUOTE = Quote((("payment-required", "e30="),), b"\xff{}", "f" * 64)
 OTHER = Quote((), b"", "e" * 64)
-
-
-def test_a_route_has_its_last_quote(ledger: Ledger) -> None:
-    assert ledger.quotes.get("GET /a") is None
-
-    ledger.quotes.put("GET /a", "first", now=NOW)
-    ledger.quotes.put("GET /a", "second", now=NOW)
-    ledger.quotes.put("GET /b", "other", now=NOW)
-
-    assert (ledger.quotes.get("GET /a"), ledger.quotes.get("GET /b")) == ("second", "other")
-    ledger.quotes.put("GET /a", None, now=NOW)
-    assert (ledger.quotes.get("GET /a"), ledger.quotes.get("GET /b")) == (None, "other")
 
 
 def test_of_too_many_routes_the_oldest_are_forgotten(

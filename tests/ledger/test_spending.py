@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ledger.parts import NOW, OTHER, PAYER, attempt
-from tests.ledger.test_charges import ask, charge
+from x402sms.conformance.parts import NOW, OTHER, PAYER, ask, attempt, charge
 from x402sms.errors import ConfigError, SpendLimitExceeded
 from x402sms.ledger import Ledger, Spending, Spent
 from x402sms.ledger.spending import spent_by, summed

@@ -16,7 +16,8 @@ from typing import cast
 
 import pytest
 
-from tests.ledger.parts import CAP_OF_FIVE, NOW, PAYER, attempt, open_at_once, reserve_many
+from tests.ledger.processes import open_at_once, reserve_many
+from x402sms.conformance.parts import CAP_OF_FIVE, NOW, PAYER, attempt
 from x402sms.errors import LedgerError
 from x402sms.ledger import SQLiteLedger, promising, sqlite_file
 from x402sms.protocol.networks import BASE
@@ -152,7 +153,7 @@ def run(program: str, *arguments: str) -> str:
 def test_a_fork_opens_the_file_anew_and_leaves_the_parent_its_own(path: Path) -> None:
     program = """
 import os, sys
-from tests.ledger.parts import NOW, attempt
+from x402sms.conformance.parts import NOW, attempt
 from x402sms.ledger import SQLiteLedger
 ledger = SQLiteLedger(sys.argv[1])
 ledger.reserve(attempt("before"), [], now=NOW)
@@ -224,7 +225,7 @@ def test_the_write_ahead_log_is_asked_for_until_the_others_let_go(
 def test_a_fork_while_another_thread_is_in_the_ledger_can_use_it(path: Path) -> None:
     program = """
 import os, signal, sys, threading
-from tests.ledger.parts import NOW, attempt
+from x402sms.conformance.parts import NOW, attempt
 from x402sms.ledger import SQLiteLedger
 ledger = SQLiteLedger(sys.argv[1])
 inside, forked = threading.Event(), threading.Event()

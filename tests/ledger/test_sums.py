@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.ledger.parts import NOW, PAYER, attempt
 from tests.ledger.test_upgrade import make_old
 from tests.parts.postgres import Postgres
+from x402sms.conformance.parts import NOW, PAYER, attempt
 from x402sms.errors import PaymentError, SpendLimitExceeded
 from x402sms.ledger import Ledger, SQLiteLedger, open_ledger
 from x402sms.limits import Budget

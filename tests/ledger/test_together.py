@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.parts import CAP_OF_FIVE, NOW, attempt
+from x402sms.conformance.parts import CAP_OF_FIVE, NOW, attempt
 from x402sms.errors import LedgerError, SpendLimitExceeded
 from x402sms.ledger import SQLiteLedger
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.parts import NOW, PAYER, RECIPIENT, open_at_once
+from tests.ledger.processes import open_at_once
 from tests.protocol.lawful import wire
 from tests.protocol.parts import example_message, v1_entry, v2_entry
+from x402sms.conformance.parts import NOW, PAYER, RECIPIENT
 from x402sms.errors import LedgerError, SpendLimitExceeded
 from x402sms.ledger import Payment, SQLiteLedger, sqlite_file
 from x402sms.limits import Budget

@@ -7,10 +7,9 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from tests.ledger.parts import attempt
-from tests.ledger.test_charges import charge
 from tests.mcp.agent import desktop
 from x402sms import SpendLimits
+from x402sms.conformance.parts import attempt, charge
 from x402sms.protocol.networks import BASE_SEPOLIA
 
 pytestmark = pytest.mark.anyio
