@@ -9,8 +9,8 @@ import pytest
 
 from tests.cli.conftest import Cli, MakeCli
 from tests.ledger.leasing import Fleet
-from tests.ledger.parts import NOW, PAYER, attempt
 from tests.parts.postgres import Postgres
+from x402sms.conformance.parts import NOW, PAYER, attempt
 from x402sms.ledger import open_ledger
 
 LONG_AGO = 1_700_000_000

@@ -13,8 +13,8 @@ import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from tests.ledger.parts import NOW, PAYER, attempt
 from tests.parts.postgres import Postgres
+from x402sms.conformance.parts import NOW, PAYER, attempt
 from x402sms.errors import SpendLimitExceeded
 from x402sms.ledger import LeasedLedger, Ledger, Payment, SQLiteLedger
 from x402sms.ledger.lease import LeaseState

@@ -18,8 +18,8 @@ from tests.ledger.leasing import (
     spent,
     states,
 )
-from tests.ledger.parts import NOW, attempt
 from tests.parts.postgres import Postgres
+from x402sms.conformance.parts import NOW, attempt
 from x402sms.errors import SpendLimitExceeded
 from x402sms.ledger.postgres import PostgresLedger
 

@@ -17,8 +17,8 @@ from hypothesis.stateful import (
 )
 
 from tests.ledger.leasing import empty, made, spent
-from tests.ledger.parts import NOW, attempt
 from tests.parts.postgres import Postgres
+from x402sms.conformance.parts import NOW, attempt
 from x402sms.errors import AlreadyPaid, SpendLimitExceeded
 from x402sms.ledger import LeasedLedger, Ledger, Payment, SQLiteLedger
 from x402sms.ledger.charges import Charges

@@ -14,11 +14,12 @@ from typing import Any, cast
 import pytest
 
 from tests.ledger.leasing import Fleet, empty, intents, made, spent, states
-from tests.ledger.parts import NOW, OTHER, PAYER, attempt, buy
+from tests.ledger.parts import buy
 from tests.parts.postgres import Postgres
 from tests.protocol.parts import settled, v2
 from x402sms import ledger as ledgers
 from x402sms.chain import Chain, UsedAuthorization
+from x402sms.conformance.parts import NOW, OTHER, PAYER, attempt
 from x402sms.errors import ConfigError, LedgerError, SpendLimitExceeded
 from x402sms.ledger import LeasedLedger, Ledger, Payment, SQLiteLedger
 from x402sms.ledger.base import SharesCommits

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.ledger.parts import NOW, OTHER, RECIPIENT, attempt
+from x402sms.conformance.parts import NOW, OTHER, RECIPIENT, attempt
 from x402sms.ledger import Payment
 from x402sms.ledger.sharing import merged
 from x402sms.protocol.types import PaymentState
