@@ -247,7 +247,7 @@ def test_the_ledger_of_ones_own_conforms_where_it_is_copied_to(pytester: pytest.
     for name in ("dict_ledger.py", "test_dict_ledger.py"):
         text = (EXAMPLES / "own_ledger" / name).read_text(encoding="utf-8")
         pytester.path.joinpath(name).write_text(text, encoding="utf-8")
-    result = pytester.runpytest_inprocess("-q", "-W", "error", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("-q", "-W", "error", "-p", "no:cacheprovider")
     outcomes = result.parseoutcomes()
     assert outcomes.keys() == {"passed"}
     assert outcomes["passed"] > 150

@@ -300,20 +300,32 @@ class Scripted:
         earlier = self.intents.get(effect.intent)
         if earlier is not None and earlier.order_id is not None:
             return self.orders[earlier.order_id].shown(self.ahead)  # the same payment once more
-        body = effect.call.json or {}
-        held = self.order(str(body["country"]))
+        country = str((effect.call.json or {})["country"])
+        price = self._price(country)
+        if price > effect.max_price:  # whatever the offer said: above it nothing is signed
+            raise SpendLimitExceeded("over", limit="max_amount", amount=price)
+        held = self.order(country)
         self.paid += held.price
         self.intents[effect.intent] = Earlier(held.order_id, "settled")
         return held.shown(self.ahead)
 
     def order(self, country: str = "GB", **known: Any) -> Held:
         number = len(self.orders) + 1
-        price = Decimal(self.prices.get(country, "0.15"))
-        held = Held(f"o{number}", country, price, self.now, f"+4477009001{number:02}", self.now)
+        held = Held(
+            f"o{number}",
+            country,
+            self._price(country),
+            self.now,
+            f"+4477009001{number:02}",
+            self.now,
+        )
         for name, value in known.items():
             setattr(held, name, value)
         self.orders[held.order_id] = held
         return held
+
+    def _price(self, country: str) -> Decimal:
+        return Decimal(self.prices.get(country, "0.15"))
 
     def answer(self, call: Call[Any]) -> Any:
         """What an honest service answers; it does what it says."""
