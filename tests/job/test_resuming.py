@@ -93,7 +93,8 @@ def test_a_crash_between_the_payment_and_its_answer_finds_the_order(
         with monkeypatch.context() as patch:
             # A process that is killed writes nothing down and undoes nothing.
             patch.setattr("x402sms.virtualsms.opening._find_again", lambda *_: iter(()))
-            patch.setattr("x402sms.protocol.flow._write_down", _not_written)
+            patch.setattr("x402sms.protocol.ending.write_down", _not_written)
+            patch.setattr("x402sms.protocol.presenting.write_down", _not_written)
             crashed = scene.receive(intent="job-1")
         assert isinstance(crashed.error, Crash)
         _again(scene)
