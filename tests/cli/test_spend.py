@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -147,6 +148,7 @@ def test_it_is_of_one_network_and_says_so(cli: Cli, ledger: Ledger) -> None:
     ended = cli("spend")
     assert table(ended.out)[-1] == ["total", "1", "0.05", "0.00", "0.05"]
     assert "not shown: what was paid on base-sepolia" in ended.err
+    assert cli("spend", "--json").json["left_out"] == ["base-sepolia"]
     other = cli("spend", "--network", "base-sepolia")
     assert table(other.out)[-1] == ["total", "1", "0.01", "0.00", "0.01"]
 
@@ -163,7 +165,8 @@ def test_nothing_spent_is_said(cli: Cli) -> None:
         (["--by", "day", "--by", "day"], "each once"),
         (["--since", "yesterday"], "7d"),
         (["--since", "0d"], "7d"),
-        (["--since", "2026-13-01"], "month"),
+        (["--since", "2026-13-01"], "--since is"),
+        (["--since", "2026-02-30"], "--since is"),
         (["--since", "٣d"], "7d"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -172,6 +175,24 @@ def test_what_cannot_be_meant_is_status_2(cli: Cli, arguments: list[str], says: 
     ended = cli("spend", *arguments)
     assert (ended.status, ended.out) == (2, "")
     assert says in ended.err
+
+
+def test_labels_that_another_program_wrote_are_no_labels(
+    cli: Cli, ledger: Ledger, tmp_path: Path
+) -> None:
+    promise(ledger, "a", 50_000, worker="w-1", labels=GB)
+    with closing(sqlite3.connect(tmp_path / "payments.db")) as file, file:
+        file.execute("UPDATE payments SET worker = ?, labels = '[1]'", ("\x1b[2J\nw-2",))
+    assert table(cli("spend", "--by", "worker", "--by", "service").out)[0] == [
+        "[2J w-2",
+        "-",
+        "1",
+        "0.05",
+        "0.00",
+        "0.05",
+    ]
+    for arguments in (["payments", "show", "a"], ["payments", "export"]):
+        assert cli(*arguments).status == 0
 
 
 def test_a_payment_that_is_shown_says_who_made_it_and_what_for(cli: Cli, ledger: Ledger) -> None:

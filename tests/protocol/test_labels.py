@@ -26,6 +26,26 @@ def test_what_labels_may_be_comes_back_from_the_ledger(labels: dict[str, str]) -
 
 
 @pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("not JSON", {}),
+        ("null", {}),
+        ("5", {}),
+        ('"text"', {}),
+        ('[["campaign", "spring"]]', {}),
+        ("[" * 10_000, {}),
+        ('{"campaign": "spring", "campaign": "autumn"}', {}),
+        ('{"campaign": ["spring"], "service": "telegram", "country": 7}', {"service": "telegram"}),
+    ],
+    ids=["text", "null", "number", "string", "pairs", "deep", "twice", "not only text"],
+)
+def test_what_another_program_wrote_there_keeps_nobody_from_the_payment(
+    text: str, labels: dict[str, str]
+) -> None:
+    assert labels_of(text) == labels
+
+
+@pytest.mark.parametrize(
     "labels",
     [
         "campaign",

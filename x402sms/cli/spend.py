@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,6 +44,7 @@ class Table:
             "rows": [{"by": row.by, "road": row.road, **_sums(row)} for row in self.rows],
             "total": _sums(self.total),
             "void": self.void,
+            "left_out": self.left_out,
         }
 
 
@@ -70,13 +72,16 @@ def spend(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(metavar="WHEN", help="90m, 12h, 7d or 4w ago, or a date such as 2026-11-30."),
+        typer.Option(
+            metavar="WHEN", help="90m, 12h, 7d or 4w ago, or a date (of UTC) such as 2026-11-30."
+        ),
     ] = None,
 ) -> Table:
     """Show what was spent: by whom of a fleet, for which service, on which day.
 
     Settled is paid. Open is promised and not proven to be paid or void: it counts as spent. What
-    is void is not counted. Of one network, and with it what an account's balance was charged.
+    is void is not counted, what was refunded is not taken off. Of one network, and with it what an
+    account's balance was charged.
     """
     from x402sms.ledger.spending import checked_keys, spent_by, summed
     from x402sms.protocol.types import PaymentState
@@ -111,8 +116,9 @@ def _start(since: str | None) -> int:
         return 0
     if (ago := _AGO.fullmatch(since)) is not None:
         return max(0, int(time.time()) - int(ago[1]) * _SECONDS[ago[2]])
-    if _DATE.fullmatch(since) is not None:
-        return max(0, int(datetime.fromisoformat(f"{since}T00:00:00+00:00").timestamp()))
+    with suppress(ValueError):  # the calendar has no such day
+        if _DATE.fullmatch(since) is not None:
+            return max(0, int(datetime.fromisoformat(f"{since}T00:00:00+00:00").timestamp()))
     raise ValueError("--since is how long ago, such as 90m, 12h, 7d or 4w, or a date: 2026-11-30")
 
 

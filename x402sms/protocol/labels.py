@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from x402sms.errors import ConfigError
+from x402sms.protocol import strict_json
 
 MOST_LABELS = 8
 LONGEST_VALUE = 100
@@ -27,7 +28,8 @@ def checked_labels(labels: object) -> dict[str, str]:
     """What a purchase is for, by names. Raises ConfigError where that is not what labels are."""
     if not isinstance(labels, Mapping) or len(labels) > MOST_LABELS:
         raise ConfigError(
-            f'labels are at most {MOST_LABELS} names with a value each: {{"campaign": "spring"}}'
+            f"labels are at most {MOST_LABELS} names, service and country among them, with a value "
+            'each: {"campaign": "spring"}'
         )
     for name, value in labels.items():
         checked_name(name)
@@ -52,7 +54,14 @@ def labels_text(labels: Mapping[str, str]) -> str:
 
 
 def labels_of(text: str) -> dict[str, str]:
-    return dict(json.loads(text)) if text else {}
+    """As they were stored; without what another program wrote there, which must keep nobody from
+    what the payment came to."""
+    try:
+        found = strict_json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    labels = found if isinstance(found, dict) else {}
+    return {name: value for name, value in labels.items() if isinstance(value, str)}
 
 
 def _is_value(value: object) -> bool:
