@@ -24,7 +24,7 @@ LAYERS = [
     {"quoted"},
     {"paying", "purchase", "reconcile", "recovery", "export", "config", "webhooks"},
     {"transport"},
-    {"exchange", "resources", "bearer", "account_books", "topping_up"},
+    {"exchange", "resources", "ledger_view", "bearer", "account_books", "topping_up"},
     {"ordering"},
     {"looking"},
     {"charging"},

@@ -128,11 +128,13 @@ def test_a_client_says_what_it_buys(colour: Colour, road: str) -> None:
             sms.services.list()
             sms.services.cheapest("telegram")
             sms.countries.pricing("gb")
-            order = sms.orders.create("telegram", "GB")
+            order = sms.orders.create("telegram", "GB", labels=CAMPAIGN)
             sms.orders.get(order.order_id)
+            with pytest.raises(ConfigError, match="the name of a label"):
+                sms.orders.create("telegram", "GB", labels={"Campaign": "x"})
             spent = [sms.payments.spent(worker=worker) for worker in (None, "w-3", "w-4")]
             told_by = sms.payments.spend(by=("worker", "service"))
-    bought = {"service": "telegram", "country": "GB"}
+    bought = {"service": "telegram", "country": "GB"} | CAMPAIGN
     told = [receipt.labels for receipt in receipts]
     assert {receipt.worker for receipt in receipts} == {"w-3"}
     if road == "rest":

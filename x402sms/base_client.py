@@ -22,6 +22,7 @@ from x402sms.errors import ConfigError, LedgerError
 from x402sms.exchange import receipt_of
 from x402sms.ledger import Ledger, Payment, open_ledger
 from x402sms.ledger.base import NOT_KNOWN
+from x402sms.ledger_view import Payments
 from x402sms.limits import Amount, SpendLimits
 from x402sms.ordering import Effect, buy_order
 from x402sms.pacing import EXTENSION, REQUESTS_OF_A_CALL, Pace
@@ -31,7 +32,6 @@ from x402sms.protocol.networks import Network
 from x402sms.protocol.types import PaymentState, Receipt
 from x402sms.purchase import is_loopback, purchase_of
 from x402sms.recovery import delivered_orders, match, undelivered
-from x402sms.resources import Payments
 from x402sms.topping_up import TopUpRequest, ask
 from x402sms.virtualsms import calls
 from x402sms.virtualsms.calls import Call

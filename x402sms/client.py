@@ -29,6 +29,7 @@ from x402sms.exchange import (
     unreachable,
 )
 from x402sms.ledger import Ledger
+from x402sms.ledger_view import AsyncPayments
 from x402sms.limits import Amount, SpendLimits
 from x402sms.ordering import Ask, Effect, Fetch, InLedger
 from x402sms.pacing import AsyncPacedTransport, PacedTransport
@@ -40,7 +41,6 @@ from x402sms.resources import (
     AsyncAccount,
     AsyncCountries,
     AsyncOrders,
-    AsyncPayments,
     AsyncServices,
     Countries,
     Orders,
