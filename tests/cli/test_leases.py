@@ -40,6 +40,9 @@ def test_leases_are_listed_with_what_they_hold_and_whether_they_count(
             ["one", "0.00003", payer, "2027-01-15 08:10:00 UTC", "open"],
             ["gone", "0.00003", "0x7777…7777", "2023-11-14 22:23:20 UTC", "expired, counts"],
         ]
+        spent = cli("spend", "--ledger", fleet.url)
+        assert "0.00006 USDC on lease" in spent.err
+        assert cli("spend", "--ledger", fleet.url, "--json").json["on_lease"] == "0.000060"
         every = cli("leases", "--all", "--ledger", fleet.url, "--json").json
     assert {lease["worker"]: lease["state"] for lease in every} == {
         "one": "open",

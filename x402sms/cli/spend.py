@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from x402sms.cli.command import command
 from x402sms.cli.options import LEDGER, WALLET
 from x402sms.cli.output import Output
 from x402sms.cli.run import Run
+from x402sms.money import usdc
 
 if TYPE_CHECKING:
     from x402sms.ledger import Spending, Spent
@@ -26,7 +28,8 @@ _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 @dataclass(frozen=True, slots=True)
 class Table:
     """`since` is when it begins (Unix seconds, 0: with the first). `left_out` are the networks of
-    which this table is not, `void` is how many payments proved never to have been made."""
+    which this table is not, `void` is how many payments proved never to have been made, `on_lease`
+    the USDC that workers hold of the budgets, spent or not."""
 
     by: tuple[str, ...]
     since: int
@@ -35,6 +38,7 @@ class Table:
     total: "Spent"
     void: int
     left_out: tuple[str, ...]
+    on_lease: Decimal
 
     def document(self) -> dict[str, Any]:
         return {
@@ -45,6 +49,7 @@ class Table:
             "total": _sums(self.total),
             "void": self.void,
             "left_out": self.left_out,
+            "on_lease": self.on_lease,
         }
 
 
@@ -80,8 +85,8 @@ def spend(
     """Show what was spent: by whom of a fleet, for which service, on which day.
 
     Settled is paid. Open is promised and not proven to be paid or void: it counts as spent. What
-    is void is not counted, what was refunded is not taken off. Of one network, and with it what an
-    account's balance was charged.
+    is void is not counted, what was refunded is not taken off. Of one network, whichever wallet
+    paid, and with it what accounts' balances were charged.
     """
     from x402sms.ledger.spending import checked_keys, spent_by, summed
     from x402sms.protocol.types import PaymentState
@@ -99,7 +104,16 @@ def spend(
         total=summed(rows),
         void=sum(group.count for group in shown if group.state is PaymentState.VOID),
         left_out=_left_out(groups, network.caip2),
+        on_lease=_on_lease(run, network.caip2),
     )
+
+
+def _on_lease(run: Run, caip2: str) -> Decimal:
+    from x402sms.money import to_usdc
+
+    leases = run.ledger.leases
+    held = () if leases is None else leases.list(unreturned=True)
+    return to_usdc(sum(lease.amount_atomic for lease in held if lease.network == caip2))
 
 
 def _left_out(groups: "Sequence[Spending]", caip2: str) -> tuple[str, ...]:
@@ -155,6 +169,11 @@ def _notes(table: Table) -> list[str]:
         )
     if table.void:
         notes.append(f"not counted: {table.void} void, which were never paid")
+    if table.on_lease:
+        notes.append(
+            f"not counted: {usdc(table.on_lease)} USDC on lease, of which workers know what is "
+            "spent; see `x402sms leases`"
+        )
     if table.left_out:
         notes.append(
             f"not shown: what was paid on {', '.join(table.left_out)}; name the network with "
