@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.funded import named_in_environment
 from tests.parts.fixtures import LocalChain
 from tests.parts.official_server import OfficialServer
 from x402sms import Wallet
@@ -74,14 +75,7 @@ def sandbox() -> Iterator[RunningSandbox]:
 
 @pytest.fixture
 def wallet(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Wallet:
-    """A funded one, which the environment names."""
-    key = "0x" + secrets.token_hex(32)
-    monkeypatch.setenv("X402SMS_PRIVATE_KEY", key)
-    monkeypatch.setenv("X402SMS_NETWORK", "base-sepolia")
-    monkeypatch.setenv("X402SMS_BASE_URL", sandbox.url)
-    made = Wallet.from_key(key)
-    sandbox.fund(made.address, 10)
-    return made
+    return named_in_environment(sandbox, monkeypatch)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import IO
 
 import pytest
 
+from tests.funded import named_in_environment
 from tests.parts.postgres import Postgres
 from x402sms import PaymentState, Wallet
 from x402sms.ledger import Payment, open_ledger
@@ -101,14 +101,7 @@ def sandbox() -> Iterator[RunningSandbox]:
 
 @pytest.fixture
 def wallet(sandbox: RunningSandbox, monkeypatch: pytest.MonkeyPatch) -> Wallet:
-    """A funded one, which the environment names."""
-    key = "0x" + secrets.token_hex(32)
-    monkeypatch.setenv("X402SMS_PRIVATE_KEY", key)
-    monkeypatch.setenv("X402SMS_NETWORK", "base-sepolia")
-    monkeypatch.setenv("X402SMS_BASE_URL", sandbox.url)
-    made = Wallet.from_key(key)
-    sandbox.fund(made.address, 10)
-    return made
+    return named_in_environment(sandbox, monkeypatch)
 
 
 def in_ledger(ledger: str) -> list[Payment]:
