@@ -28,6 +28,7 @@ from x402sms.exchange import (
     result_of,
     unreachable,
 )
+from x402sms.job_options import JobOptions, inbox_of, wanted
 from x402sms.ledger import Ledger
 from x402sms.ledger_view import AsyncPayments
 from x402sms.limits import Amount, SpendLimits
@@ -49,7 +50,7 @@ from x402sms.resources import (
 from x402sms.steady import in_thread
 from x402sms.topping_up import TopUp, keep
 from x402sms.transport import AsyncX402Transport, X402Transport
-from x402sms.verifying import AsyncVerification, JobOptions, Verification, inbox_of, wanted
+from x402sms.verifying import AsyncVerification, Verification
 from x402sms.virtualsms.calls import Call
 from x402sms.virtualsms.job import Code
 from x402sms.virtualsms.models import Order

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.cli.conftest import ADDRESS, KEY, Cli, MakeCli, bought_at, newest_order, orders_of
-from x402sms import verifying
+from x402sms import job_options
 from x402sms.cli.code import code
 from x402sms.errors import ServerError
 from x402sms.sandbox import Fault, RunningSandbox, SandboxConfig, running_sandbox
@@ -458,8 +458,8 @@ def test_a_price_that_is_none_is_refused_before_any_lookup(cli: Cli) -> None:
 
 def test_what_the_options_are_by_default_is_the_librarys() -> None:
     options = inspect.signature(code).parameters
-    assert options["max_swaps"].default == verifying.SWAPS
-    assert options["max_numbers"].default == verifying.NUMBERS
+    assert options["max_swaps"].default == job_options.SWAPS
+    assert options["max_numbers"].default == job_options.NUMBERS
     assert options["swap_after"].default == ending.DEFAULT_HOLD
 
 

@@ -20,9 +20,9 @@ from x402sms.cli.run import Run
 from x402sms.errors import NoCodeReceived
 
 if TYPE_CHECKING:
+    from x402sms.job_options import JobOptions
     from x402sms.ledger import Payment
     from x402sms.limits import Amount
-    from x402sms.verifying import JobOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ import anyio
 
 from x402sms.client import AsyncClient
 from x402sms.errors import ConfigError, IntentConflict, NoCodeReceived
+from x402sms.job_options import JobOptions
 from x402sms.mcp_server.inputs import ReceiveCode
 from x402sms.mcp_server.telling import complaint
 from x402sms.text import one_line
-from x402sms.verifying import AsyncVerification, JobOptions
+from x402sms.verifying import AsyncVerification
 from x402sms.virtualsms.effects import (
     Bought,
     Cancelled,
