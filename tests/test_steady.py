@@ -22,6 +22,8 @@ class Bench:
         self.done: list[int] = []
         self.rounds: list[int] = []
         self.go_on = threading.Event()
+        self.all_done, self.commit = threading.Event(), threading.Event()
+        self.commit.set()
         self.failing = False
         self.together = Together(self.around)
 
@@ -30,6 +32,8 @@ class Bench:
         before = len(self.done)
         yield
         self.rounds.append(len(self.done) - before)
+        self.all_done.set()
+        assert self.commit.wait(30)
         if self.failing:
             raise OSError("the commit failed")
 
@@ -64,6 +68,7 @@ def bench() -> Iterator[Bench]:
     bench = Bench()
     yield bench
     bench.go_on.set()
+    bench.commit.set()
 
 
 async def test_one_alone_is_done_alone(bench: Bench) -> None:
@@ -131,6 +136,50 @@ async def test_where_the_one_that_leads_is_stopped_the_others_are_told(
     with pytest.raises(RuntimeError, match="was stopped"):
         await tasks[2]
     assert await tasks[0] == 10
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["behind another", "alone"])
+async def test_one_that_is_stopped_before_it_begins_holds_nobody_up(
+    bench: Bench, busy: bool
+) -> None:
+    """As whoever stops all tasks of a loop does: those that `finish` made too."""
+    first = await bench.begin(1) if busy else []
+    others = asyncio.all_tasks()
+    stopped = asyncio.create_task(bench.together.in_thread(bench.work, 2))
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - others:
+        task.cancel()
+    bench.go_on.set()
+    await asyncio.wait([stopped, *first])
+
+    assert stopped.cancelled()
+    next_one = asyncio.create_task(bench.together.in_thread(bench.work, 3))
+    await asyncio.wait([next_one], timeout=10)
+    assert next_one.done()
+    assert next_one.result() == 30
+    assert 2 not in bench.done
+
+
+async def test_nobody_goes_on_before_the_commit_although_the_one_that_leads_is_stopped(
+    bench: Bench,
+) -> None:
+    bench.commit.clear()
+    await bench.begin(1)
+    others = asyncio.all_tasks()
+    leading = asyncio.create_task(bench.together.in_thread(bench.work, 2))
+    await settled()
+    of_leading = asyncio.all_tasks() - others
+    behind = asyncio.create_task(bench.together.in_thread(bench.work, 3))
+    await settled()
+    bench.go_on.set()
+    assert await asyncio.to_thread(bench.all_done.wait, 30)
+    for task in of_leading:
+        task.cancel()
+
+    with pytest.raises(RuntimeError, match="was stopped"):
+        await behind
+    assert leading.cancelled()
+    bench.commit.set()
 
 
 async def test_one_that_comes_when_the_next_is_called_does_not_overtake_it(bench: Bench) -> None:

@@ -78,16 +78,18 @@ class Together:
 
     async def in_thread(self, function: Callable[[A], T], argument: A) -> T:
         piece: _Piece[T] = _Piece(partial(function, argument))
-        self._waiting.append(piece)
         return await finish(partial(self._result, piece))
 
     async def _result(self, piece: _Piece[T]) -> T:
-        if self._busy:
-            try:
-                await piece.called.wait()
-            except BaseException:  # only where the loop itself ends: nobody is left to wait for it
-                self._leave(piece)
-                raise
+        # Waiting from here on only: a task that is stopped before it begins would never take over.
+        self._waiting.append(piece)
+        if not self._busy:
+            self._call_next()
+        try:
+            await piece.called.wait()
+        except BaseException:  # only where every task is stopped, this one of ours included
+            self._leave(piece)
+            raise
         if self._waiting and self._waiting[0] is piece:  # its turn to see to the next ones
             await self._do_next()
         return piece.result()
@@ -119,6 +121,8 @@ class Together:
         if len(pieces) == 1 or not self._done_together(pieces):
             for piece in pieces:
                 piece.do()
+        for piece in pieces:
+            piece.done = True  # not before the commit: whoever is told of it goes on and signs
 
     def _done_together(self, pieces: list[_Piece[Any]]) -> bool:
         try:
@@ -146,7 +150,6 @@ class _Piece(Generic[T]):
             self._error, self._values = error, []
         else:
             self._error, self._values = None, [value]
-        self.done = True
 
     def result(self) -> T:
         if not self.done:  # nor may anybody else begin it: a thread may be at it
