@@ -19,7 +19,7 @@ class Network:
     """What happens to the first message that holds `trigger`; the rest goes through."""
 
     port: int
-    trigger: bytes = b"COMMIT\0"
+    trigger: bytes = b"pg_logical_emit_message"  # the message that commits a reservation
     fault: Fault | None = None
     connections: int = 0
     open: list[socket.socket] = field(default_factory=list)

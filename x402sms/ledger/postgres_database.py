@@ -13,7 +13,7 @@ import psycopg
 
 from x402sms.errors import LedgerError
 from x402sms.ledger.postgres_connection import Connection, Server
-from x402sms.ledger.postgres_schema import FLUSH, begin, bring_up_to_date
+from x402sms.ledger.postgres_schema import COMMIT, COMMIT_AND_FLUSH, begin, bring_up_to_date
 
 # One payer's writes go one after the other, so more connections would wait at the server.
 MOST_CONNECTIONS = 4
@@ -31,8 +31,12 @@ class PostgresDatabase:
         self._server = Server(url)
         self._closed = False
         self._start_afresh()
-        with self._transaction():
-            pass  # one that cannot be used is told of at once, not when it is needed
+        try:
+            with self._transaction(durable=True):
+                pass  # one that cannot be used is told of at once, not when it is needed
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._closed = True
@@ -64,9 +68,7 @@ class PostgresDatabase:
             connection = self._begun(begin(lock))
             try:
                 yield connection
-                _commit(connection)
-                if durable:
-                    connection.execute(FLUSH)
+                _commit(connection, COMMIT_AND_FLUSH if durable else COMMIT)
             except BaseException:
                 _roll_back(connection)
                 raise
@@ -145,8 +147,8 @@ def _begun_on(connection: Connection, begin: str) -> Connection:
     return connection
 
 
-def _commit(connection: Connection) -> None:
-    if connection.execute("COMMIT").statusmessage != "COMMIT":
+def _commit(connection: Connection, how: str) -> None:
+    if connection.execute(how).statusmessage != "COMMIT":  # of the first statement
         # What a transaction that has failed answers: it is undone, and that is no error to it.
         raise psycopg.OperationalError("the transaction was rolled back")
 

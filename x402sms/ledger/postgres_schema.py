@@ -34,8 +34,10 @@ def begin(lock: int | None = None, *, durable: bool = False) -> str:
     return "\n".join(parts)
 
 
-# A commit of its own, in one message: it ends once all that was committed before it is on disk too.
-FLUSH = "\n".join((begin(durable=True), _SQL["flush"]))
+COMMIT = "COMMIT"
+# And another after it, which ends once all that was committed before it is on disk too. In one
+# message: a pooler may give the next one a session on a server that has crashed since, and lost it.
+COMMIT_AND_FLUSH = "\n".join(("COMMIT;", begin(durable=True), _SQL["flush"]))
 
 
 def bring_up_to_date(connection: Connection) -> str | None:
