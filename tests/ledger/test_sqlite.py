@@ -351,6 +351,10 @@ def test_a_database_of_another_program_stays_byte_for_byte_as_it_is(tmp_path: Pa
 
 def newer_ledger(path: Path) -> None:
     SQLiteLedger(path).close()
+    call_newer(path)
+
+
+def call_newer(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {sqlite_file.SCHEMA_VERSION + 1}")
 
@@ -361,6 +365,25 @@ def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     with pytest.raises(LedgerError, match=r"newer x402sms.*nothing more is.*upgrade x402sms"):
         SQLiteLedger(path)
     assert contents(path.parent) == before
+
+
+def test_a_newer_schema_that_comes_while_it_is_opened_is_not_taken_for_ours(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Called by the older number, it would be upgraded once more, and that cannot be done twice."""
+    SQLiteLedger(path).close()
+
+    def upgraded_meanwhile(
+        connection: sqlite3.Connection, schema: sqlite_file.Schema
+    ) -> str | None:
+        call_newer(path)
+        return sqlite_file.migrate(connection, schema)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("x402sms.ledger.database.migrate", upgraded_meanwhile)
+        with pytest.raises(LedgerError, match=r"newer x402sms"):
+            SQLiteLedger(path)
+    assert_unusable(path, "newer")
 
 
 def test_the_refusal_of_a_newer_schema_says_which_file(path: Path) -> None:
@@ -423,6 +446,33 @@ def test_an_interrupt_in_a_transaction_leaves_it_undone_and_the_ledger_usable(
                 ledger.reserve(attempt(), [CAP_OF_FIVE], now=NOW)
         assert ledger.find("a") == []
         ledger.reserve(attempt(), [CAP_OF_FIVE], now=NOW)
+
+
+class Interrupted:
+    """A connection, and Ctrl-C while it waits for the file: Python raises it once that is over."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str) -> sqlite3.Cursor:
+        cursor = self._connection.execute(statement)
+        if statement.startswith("BEGIN"):
+            raise KeyboardInterrupt
+        return cursor
+
+
+def test_an_interrupt_while_the_file_is_waited_for_leaves_it_to_others_and_usable(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SQLiteLedger(path) as ledger, SQLiteLedger(path) as other:
+        with monkeypatch.context() as patched:
+            interrupted = Interrupted(ledger._open())
+            patched.setattr(ledger, "_open", lambda: interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                ledger.reserve(attempt(), [], now=NOW)
+        other.reserve(attempt("another's"), [], now=NOW)
+        ledger.reserve(attempt("after"), [], now=NOW)
+        assert [payment.intent for payment in ledger.payments()] == ["after", "another's"]
 
 
 # --- what is taken away meanwhile

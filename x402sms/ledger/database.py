@@ -97,10 +97,10 @@ class Database(ABC):
                 if self._synchronous != synchronous:
                     connection.execute(f"PRAGMA synchronous = {synchronous}")
                     self._synchronous = synchronous
-                connection.execute(begin)
             except (sqlite3.Error, OSError) as error:
                 raise self._failure(str(error)) from error
             try:
+                connection.execute(begin)  # Ctrl-C while it waits is raised once it has begun
                 yield connection
                 connection.execute("COMMIT")
             except (sqlite3.Error, OSError) as error:
@@ -138,9 +138,9 @@ class Database(ABC):
         if self._connection is None:
             if self._path != MEMORY:
                 make_private(Path(self._path))
-            self._connection = self._connect()
-            self._synchronous = None
+            connection, self._synchronous = self._connect(), None
             self._file = self._identity()
+            self._connection = connection
         elif self._file != self._identity():
             raise self._failure("its file was deleted or replaced while it was in use")
         return self._connection
@@ -155,7 +155,8 @@ class Database(ABC):
                 connection.close()
                 os.chmod(self._path, PRIVATE)
                 connection = connect(self._path)
-            migrate(connection, self.schema)
+            if (complaint := migrate(connection, self.schema)) is not None:
+                raise self._failure(complaint)
             use_write_ahead_log(connection)
         except BaseException:
             connection.close()

@@ -50,10 +50,15 @@ def make_private(path: Path) -> None:
 def complaint_about(connection: sqlite3.Connection, schema: Schema) -> str | None:
     """What keeps this file from being ours, found out without changing it."""
     connection.execute("BEGIN")  # one moment: another process may be making the file right now
+    complaint = _complaint(connection, schema)
+    connection.execute("COMMIT")
+    return complaint
+
+
+def _complaint(connection: sqlite3.Connection, schema: Schema) -> str | None:
     tables = number(connection, "SELECT count(*) FROM sqlite_schema")
     owner = number(connection, "PRAGMA application_id")
     version = number(connection, "PRAGMA user_version")
-    connection.execute("COMMIT")
     if owner not in (0, schema.application_id) or (owner == 0 and tables):
         return f"it is a database of another program, not {schema.what} of x402sms"
     if version > schema.version:
@@ -63,10 +68,13 @@ def complaint_about(connection: sqlite3.Connection, schema: Schema) -> str | Non
     return None
 
 
-def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
-    """Bring the schema up to date. Whoever comes second finds it done."""
+def migrate(connection: sqlite3.Connection, schema: Schema) -> str | None:
+    """Bring the schema up to date. Whoever comes second finds it done; what it complains of, where
+    a newer x402sms did it since the file was looked at."""
     connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
     connection.execute("BEGIN IMMEDIATE")
+    if (complaint := _complaint(connection, schema)) is not None:
+        return complaint
     version = number(connection, "PRAGMA user_version")
     for upgrade in range(version + 1, schema.version + 1):
         for statement in schema.statements(upgrade):
@@ -74,6 +82,7 @@ def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
     connection.execute(f"PRAGMA application_id = {schema.application_id}")
     connection.execute(f"PRAGMA user_version = {schema.version}")
     connection.execute("COMMIT")
+    return None
 
 
 def use_write_ahead_log(connection: sqlite3.Connection) -> None:
