@@ -472,6 +472,37 @@ async def test_a_connection_that_is_idle_for_long_is_closed_by_the_next_answer(
         assert (service.open, other.open) == (0, 1)
 
 
+async def test_requests_that_are_cancelled_leave_no_connections_open() -> None:
+    """httpcore loses one whose request is cancelled twice: then it goes with its lane."""
+    async with running_service() as service, laned(1) as client:
+        for turns in range(1000):
+            task = asyncio.create_task(read(client, f"{service.url}/half"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if task.done():
+                break
+            for _ in range(2):
+                task.cancel()
+                await asyncio.sleep(0)
+            await asyncio.wait([task])
+        await client.get(service.url)
+        with anyio.fail_after(10):
+            while service.open > 1:
+                service.closed.clear()
+                await service.closed.wait()
+        assert service.connections > 1
+
+
+async def test_a_connection_that_is_busy_when_all_are_closed_goes_with_its_answer() -> None:
+    async with running_service() as service:
+        async with laned(1) as client:
+            answer = await opened(client, service.url)
+        await answer.aread()
+        with anyio.fail_after(10):
+            await service.closed.wait()
+        assert service.open == 0
+
+
 async def test_a_request_that_fails_gives_its_lane_back() -> None:
     async with running_service() as service, laned(1) as client:
         async with running_service() as gone:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import anyio
 import httpx
 
-from x402sms.steady import SteadyStream
+from x402sms.steady import SteadyStream, finish
 
 MAX_CONNECTIONS = 100  # httpx's own default
 KEPT_SECONDS = 5  # an idle connection is kept alive; httpx's own default
@@ -86,7 +86,8 @@ class _Lanes(httpx.AsyncBaseTransport):
         try:
             response = await lane.transport.handle_async_request(request)
         except BaseException:
-            self._give_back(lane)
+            # httpcore loses one whose request is cancelled twice: it goes with the lane.
+            await finish(lane.transport.aclose)
             raise
         assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101  httpx's own
         response.stream = _LaneStream(response.stream, lane, self)
@@ -101,18 +102,16 @@ class _Lanes(httpx.AsyncBaseTransport):
                 return lane
         return _Lane(origin, _one_connection(self._tls))
 
-    def _give_back(self, lane: _Lane) -> None:
-        lane.idle_since = time.monotonic()
-        self._idle.append(lane)
-
     async def take_back(self, lane: _Lane) -> None:
         """A lane whose answer is closed. Those that are idle for long, or too many, go."""
-        self._give_back(lane)
+        lane.idle_since = time.monotonic()
+        self._idle.append(lane)
         long_ago = lane.idle_since - KEPT_SECONDS
-        while self._idle[0].idle_since < long_ago or len(self._idle) > self._keep:
+        while self._idle and (self._idle[0].idle_since < long_ago or len(self._idle) > self._keep):
             await self._idle.popleft().transport.aclose()
 
     async def aclose(self) -> None:
+        self._keep = 0  # those that are under way go when their answers are closed
         while self._idle:
             await self._idle.popleft().transport.aclose()
 
