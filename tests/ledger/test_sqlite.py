@@ -19,7 +19,7 @@ import pytest
 from tests.ledger.processes import open_at_once, reserve_many
 from x402sms.conformance.parts import CAP_OF_FIVE, NOW, PAYER, attempt
 from x402sms.errors import LedgerError
-from x402sms.ledger import SQLiteLedger, promising, sqlite_file
+from x402sms.ledger import SQLiteLedger, database, promising, sqlite_file
 from x402sms.protocol.networks import BASE
 from x402sms.protocol.types import Outcome, PaymentState
 
@@ -170,31 +170,70 @@ print(*[payment.intent for payment in ledger.payments()])
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_another_process_id_means_another_connection(
+def test_what_a_fork_writes_is_there_though_its_parent_closes_the_file_first(path: Path) -> None:
+    # SQLite's own memory of the locks, taken into the child, would have it write into a log that
+    # the parent has removed, as the last one that holds a lock on the file.
+    program = """
+import os, sys
+from x402sms.conformance.parts import NOW, attempt
+from x402sms.ledger import SQLiteLedger
+ledger = SQLiteLedger(sys.argv[1])
+ledger.reserve(attempt("before"), [], now=NOW)
+(opened, opens), (closed, closes) = os.pipe(), os.pipe()
+child = os.fork()
+if child == 0:
+    ledger.reserve(attempt("child"), [], now=NOW)
+    os.write(opens, b"x")
+    os.read(closed, 1)
+    ledger.reserve(attempt("later"), [], now=NOW)
+    os._exit(0)
+os.read(opened, 1)
+ledger.close()
+os.write(closes, b"x")
+assert os.waitpid(child, 0)[1] == 0
+print(*[payment.intent for payment in SQLiteLedger(sys.argv[1]).payments()])
+"""
+    assert run(program, str(path)).split() == ["later", "child", "before"]
+
+
+def test_a_file_that_was_in_use_at_the_fork_is_not_opened_in_the_child(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(database, "_PARENTS", [])
     with SQLiteLedger(path) as ledger:
-        first = ledger._connection
-        assert first is not None
-        with monkeypatch.context() as patched:
-            patched.setattr("os.getpid", lambda: 1)
-            assert list(ledger.payments()) == []
-            assert ledger._connection is not first
-            ledger.close()
-        first.close()
+        parents = ledger._connection
+        assert parents is not None
+        ledger.leave_parent_alone()
+        with pytest.raises(LedgerError, match="forked while the file was in use"):
+            ledger.reserve(attempt(), [], now=NOW)
+        with pytest.raises(LedgerError, match="forked while the file was in use"):
+            SQLiteLedger(path)
+    assert parents.execute("SELECT count(*) FROM payments").fetchone() == (0,)
+    parents.close()
 
 
 def test_a_ledger_in_memory_is_not_the_childs_to_write_into(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(database, "_PARENTS", [])
     with SQLiteLedger(":memory:") as ledger:
-        first = ledger._connection
-        assert first is not None
-        with monkeypatch.context() as patched:
-            patched.setattr("os.getpid", lambda: 1)
-            with pytest.raises(LedgerError, match="it was closed"):
-                ledger.reserve(attempt(), [], now=NOW)
-        first.close()
+        parents = ledger._connection
+        assert parents is not None
+        ledger.leave_parent_alone()
+        with pytest.raises(LedgerError, match="it was closed"):
+            ledger.reserve(attempt(), [], now=NOW)
+    SQLiteLedger(":memory:").close()
+    parents.close()
+
+
+def test_a_file_deleted_at_a_fork_is_not_made_anew(path: Path) -> None:
+    with SQLiteLedger(path) as ledger:
+        ledger.let_go()
+        delete(path)
+        ledger.go_on()
+        with pytest.raises(LedgerError, match="deleted or replaced"):
+            ledger.reserve(attempt(), [], now=NOW)
+    assert not path.exists()
 
 
 class Busy:
@@ -222,30 +261,43 @@ def test_the_write_ahead_log_is_asked_for_until_the_others_let_go(
         sqlite_file.use_write_ahead_log(cast(sqlite3.Connection, Busy(3)))
 
 
-def test_a_fork_while_another_thread_is_in_the_ledger_can_use_it(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "says"), [(30, "reserved"), (0, "forked while")], ids=["waits", "waits no longer"]
+)
+def test_a_fork_waits_for_the_threads_that_are_in_the_ledger(
+    path: Path, seconds: int, says: str
+) -> None:
     program = """
 import os, signal, sys, threading
 from x402sms.conformance.parts import NOW, attempt
-from x402sms.ledger import SQLiteLedger
+from x402sms.errors import LedgerError
+from x402sms.ledger import SQLiteLedger, database
+database.FORK_SECONDS = int(sys.argv[2])
 ledger = SQLiteLedger(sys.argv[1])
 inside, forked = threading.Event(), threading.Event()
 def hold():
     with ledger._lock:
         inside.set()
-        forked.wait(30)
+        forked.wait(0.1 if database.FORK_SECONDS else 30)
 thread = threading.Thread(target=hold)
 thread.start()
 inside.wait(30)
 child = os.fork()
 if child == 0:
     signal.alarm(5)
-    ledger.reserve(attempt("child"), [], now=NOW)
+    try:
+        ledger.reserve(attempt("child"), [], now=NOW)
+        print("reserved", flush=True)
+    except LedgerError as error:
+        print(error, flush=True)
+    ledger.close()
     os._exit(0)
 forked.set()
 thread.join()
-print(os.waitpid(child, 0)[1])
+assert os.waitpid(child, 0)[1] == 0
+ledger.reserve(attempt("parent"), [], now=NOW)
 """
-    assert run(program, str(path)).strip() == "0"
+    assert says in run(program, str(path), str(seconds))
 
 
 def test_a_ledger_that_stays_locked_is_an_error_and_nothing_is_written(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -25,6 +27,11 @@ from x402sms.ledger.sqlite_file import (
 )
 
 _SPOILT = "what was to be written with it failed"
+_INHERITED = (
+    "this process was forked while the file was in use, and SQLite would write past its locks "
+    "here: fork when no call is under way"
+)
+FORK_SECONDS = 15  # for the calls that are under way to end, before this process is forked
 
 
 class Database(ABC):
@@ -37,13 +44,14 @@ class Database(ABC):
         # Absolute, so that a change of folder does not lead to another file.
         self._path = location if location == MEMORY else os.path.abspath(location)
         self._lock = threading.Lock()
-        self._process = os.getpid()
+        self._forking: int | None = None  # the thread that forks this process just now
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._closed = False
         self._synchronous: str | None = None  # as the connection has it
         self._together: int | None = None  # the thread whose work shares one commit
         self._spoilt = False
+        _ALL[id(self)] = self
         with self._transaction():
             pass  # one that cannot be used is told of at once, not when it is needed
 
@@ -55,15 +63,18 @@ class Database(ABC):
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._disconnect()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def is_together(self) -> bool:
+        """Whether what this thread writes now is committed with more."""
+        return self._together == threading.get_ident()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -86,9 +97,7 @@ class Database(ABC):
         self, synchronous: str = "NORMAL", *, begin: str = "BEGIN IMMEDIATE"
     ) -> Iterator[sqlite3.Connection]:
         """The one place where the driver's errors become ours."""
-        if self._process != os.getpid():
-            self._leave_parent_alone()
-        if self._together == threading.get_ident():
+        if self.is_together:
             yield from self._part()
             return
         with self._lock:
@@ -135,14 +144,16 @@ class Database(ABC):
     def _open(self) -> sqlite3.Connection:
         if self._closed:
             raise self._failure("it was closed")
+        if self._file is not None and self._file != self._identity():
+            raise self._failure("its file was deleted or replaced while it was in use")
         if self._connection is None:
+            if any(inherited == self._identity() for inherited, _ in _PARENTS):
+                raise self._failure(_INHERITED)
             if self._path != MEMORY:
                 make_private(Path(self._path))
             connection, self._synchronous = self._connect(), None
             self._file = self._identity()
             self._connection = connection
-        elif self._file != self._identity():
-            raise self._failure("its file was deleted or replaced while it was in use")
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
@@ -172,17 +183,51 @@ class Database(ABC):
             return None
         return status.st_dev, status.st_ino
 
-    def _leave_parent_alone(self) -> None:
-        """After a fork: the parent's connection is neither used nor closed, and its lock, which
-        another of its threads may hold, is not waited for."""
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._together = None
-        _PARENTS.append(self._connection)
-        self._connection = None
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def let_go(self) -> None:
+        """Before a fork: SQLite takes what it remembers of a file's locks into the child, which has
+        none of them. Others then remove the log that the child goes on to write into."""
+        if self.is_together or not self._lock.acquire(timeout=FORK_SECONDS):
+            return
+        self._forking = threading.get_ident()
+        if self._path != MEMORY:
+            with suppress(sqlite3.Error):
+                self._disconnect()
+
+    def go_on(self) -> None:
+        """After a fork, in the parent."""
+        if self._forking == threading.get_ident():
+            self._forking = None
+            self._lock.release()
+
+    def leave_parent_alone(self) -> None:
+        """After a fork, in the child: a connection that is still the parent's is neither used nor
+        closed, and its lock, which another of its threads may hold, is not waited for."""
+        self._lock, self._forking, self._together = threading.Lock(), None, None
+        if self._connection is not None:
+            _PARENTS.append((self._file or (0, 0), self._connection))
+            self._connection = None
         if self._path == MEMORY:
             self._closed = True  # it was the parent's memory
 
 
-# Kept so that they are not collected: closing them here would drop the parent's locks.
-_PARENTS: list[sqlite3.Connection | None] = []
+# Kept so that they are not collected: SQLite must not close them here.
+_PARENTS: list[tuple[tuple[int, int], sqlite3.Connection]] = []
+_ALL: weakref.WeakValueDictionary[int, Database] = weakref.WeakValueDictionary()
+
+
+def _of_all(do: Callable[[Database], None]) -> None:
+    references = _ALL.valuerefs()  # a copy, made at once: other threads may open more
+    for database in filter(None, (reference() for reference in references)):
+        do(database)
+
+
+os.register_at_fork(
+    before=partial(_of_all, Database.let_go),
+    after_in_parent=partial(_of_all, Database.go_on),
+    after_in_child=partial(_of_all, Database.leave_parent_alone),
+)

@@ -90,7 +90,6 @@ class LeasedLedger:
         self._held: dict[tuple[str, str], _Held] = {}
         self._taking, self._process = threading.Lock(), os.getpid()
         self._closed = False
-        self._together: int | None = None  # the thread whose work shares one commit
         self._lease_needed = False
         self.give_back()  # what a process that died has left in the file
 
@@ -118,7 +117,7 @@ class LeasedLedger:
             try:
                 self._local.reserve_from(lease_id, attempt, own, now=now)
             except LeaseSpent as spent:
-                if self._together == threading.get_ident():
+                if self._local.is_together:
                     self._lease_needed = True
                     raise LedgerError(_LEASE_NEEDED) from None
                 asked = Lease(
@@ -176,13 +175,10 @@ class LeasedLedger:
         """See `SharesCommits`. Raises LedgerError, with nothing written, where another lease is
         needed: what is taken from others must not hang on a commit that may yet fail."""
         with self._local.together():
-            self._together, self._lease_needed = threading.get_ident(), False
-            try:
-                yield
-                if self._lease_needed:
-                    raise LedgerError(_LEASE_NEEDED)
-            finally:
-                self._together = None
+            self._lease_needed = False
+            yield
+            if self._lease_needed:
+                raise LedgerError(_LEASE_NEEDED)
 
     def give_back(self) -> None:
         """Return every lease of this file, and tell the shared ledger what is new of its payments.
@@ -263,7 +259,7 @@ class LeasedLedger:
 
     def _passed_on(self, payment: Payment) -> Payment:
         """The shared ledger is told of a payment whose lease is returned: it has a row of it."""
-        if self._together == threading.get_ident():
+        if self._local.is_together:
             return payment  # it may yet be undone: it is told with the next one
         held = self._held.get((payment.network, payment.payer))
         if payment.lease and (held is None or held.lease.id != payment.lease):
