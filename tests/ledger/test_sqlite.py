@@ -196,6 +196,14 @@ print(*[payment.intent for payment in SQLiteLedger(sys.argv[1]).payments()])
     assert run(program, str(path)).split() == ["later", "child", "before"]
 
 
+def test_a_file_that_was_let_go_of_is_opened_anew_in_the_child(path: Path) -> None:
+    with SQLiteLedger(path) as ledger:
+        ledger.let_go()
+        ledger.leave_parent_alone()
+        ledger.reserve(attempt(), [], now=NOW)
+        assert len(ledger.find("a")) == 1
+
+
 def test_a_file_that_was_in_use_at_the_fork_is_not_opened_in_the_child(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
