@@ -174,6 +174,16 @@ def test_on_the_shared_ledger_a_lease_counts_for_its_worker_and_every_recipient(
         shared.reserve(attempt("c", worker="two", pay_to=OTHER), budgets, now=NOW)
 
 
+def test_a_workers_file_by_itself_pays_nothing(fleet: Fleet, tmp_path: Path) -> None:
+    worker = fleet.open("one")
+    worker.reserve(attempt("a"), TEN, now=NOW)
+    worker.give_back()
+    with SQLiteLedger(tmp_path / "one.db") as alone:
+        with pytest.raises(ConfigError, match="nothing signed: this ledger is the file of a worker"):
+            alone.reserve(attempt("b"), TEN, now=NOW)
+        assert intents(alone) == {"a"}
+
+
 def test_a_budget_of_a_recipient_cannot_be_leased(fleet: Fleet) -> None:
     worker = fleet.open("one")
     with pytest.raises(ConfigError, match="one recipient cannot be leased"):

@@ -26,7 +26,7 @@ from x402sms.ledger.quotes import SQLiteQuotes
 from x402sms.ledger.spending import Spending, spending_of
 from x402sms.ledger.sqlite_charges import SQLiteCharges
 from x402sms.ledger.sqlite_file import LEDGER, number
-from x402sms.ledger.sqlite_leases import SQLiteLeases, open_lease
+from x402sms.ledger.sqlite_leases import SQLiteLeases, open_lease, refuse_file_of_worker
 from x402sms.limits import Budget
 from x402sms.protocol.types import Attempt, OnChainSettled, Outcome, PaymentState
 
@@ -124,6 +124,7 @@ class SQLiteLedger(Database):
     def reserve(self, attempt: Attempt, budgets: Sequence[Budget], *, now: int) -> None:
         # FULL: on disk before the signature leaves, power cut included.
         with self._transaction(synchronous="FULL") as connection:
+            refuse_file_of_worker(connection)
             promise(_Promises(connection), attempt, budgets, now)
 
     def reserve_from(

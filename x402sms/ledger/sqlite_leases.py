@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 
+from x402sms.errors import ConfigError
 from x402sms.ledger.base import Payment
 from x402sms.ledger.lease import LEASE_NAMES, NO_LEASE, Lease, lease_of
 from x402sms.ledger.promising import NAMES, key_of, payment_of
@@ -91,6 +92,17 @@ class SQLiteLeases:
                     connection.execute(
                         "DELETE FROM unpassed WHERE network = ? AND payer = ? AND nonce = ?", key
                     )
+
+
+def refuse_file_of_worker(connection: sqlite3.Connection) -> None:
+    """Raise ConfigError where a worker spends leases from this file: what was paid from it by
+    itself would be past the budgets that the workers share."""
+    [[is_of_worker]] = connection.execute("SELECT EXISTS (SELECT 1 FROM leases)")
+    if is_of_worker:
+        raise ConfigError(
+            "nothing signed: this ledger is the file of a worker that spends leases of a shared "
+            "budget; pay through its LeasedLedger, from the shared ledger, or from another file"
+        )
 
 
 def open_lease(connection: sqlite3.Connection, lease_id: str) -> Lease:
