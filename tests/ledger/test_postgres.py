@@ -55,7 +55,7 @@ def ledger(empty_postgres: str) -> Iterator[PostgresLedger]:
 
 
 @pytest.fixture
-def network(postgres: Postgres) -> Iterator[Network]:
+def network(postgres: Postgres, empty_postgres: str) -> Iterator[Network]:
     with running_network(postgres.socket) as running:
         yield running
 
