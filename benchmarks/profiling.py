@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -49,12 +50,22 @@ def profiled(*, colour: str = "sync") -> str:
                 asyncio.run(asynchronous(ledger))
             else:
                 synchronous(ledger)
-    renderer = ConsoleRenderer(
-        show_all=True, unicode=True, processor_options={"filter_threshold": _LEAST}
-    )
+    renderer = ConsoleRenderer(show_all=True, unicode=True)
     _, _, tree = profiler.output(renderer).partition("\n\n")  # its banner names folders
     _, _, tree = tree.partition("\n\n")
-    return f"{CALLS:,} paid calls ({colour}), the ledger on disk, in seconds\n\n{tree.strip()}\n"
+    shown = "\n".join(_worth_a_line(tree.strip().split("\n")))
+    return f"{CALLS:,} paid calls ({colour}), the ledger on disk, in seconds\n\n{shown}\n"
+
+
+def _worth_a_line(lines: list[str]) -> list[str]:
+    """Whatever takes less is beneath something that takes as much: no branch loses its stem."""
+    seconds = [_seconds(line) for line in lines]
+    return [line for line, each in zip(lines, seconds, strict=True) if each >= seconds[0] * _LEAST]
+
+
+def _seconds(line: str) -> float:
+    found = re.search(r"[0-9]+\.[0-9]+", line)
+    return float(found[0]) if found else 0
 
 
 if __name__ == "__main__":
