@@ -75,7 +75,7 @@ class Payment:
     lease: str = ""
 
     @classmethod
-    def reserved(cls, attempt: Attempt, now: int) -> Payment:
+    def reserved(cls, attempt: Attempt, now: int, *, lease: str = "") -> Payment:
         """The row of an attempt before anything is signed."""
         authorization = attempt.authorization
         return cls(
@@ -104,6 +104,7 @@ class Payment:
             updated_at=now,
             worker=attempt.worker,
             labels=labels_text(attempt.labels),
+            lease=lease,
         )
 
     @property

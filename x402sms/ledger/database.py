@@ -78,11 +78,7 @@ class Database(ABC):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """All that this thread writes in the block is committed at its end, or none of it.
-
-        What raises is taken back alone, unless the store itself failed. Raises that failure, or
-        the one of the commit: then nothing that was written in the block is there.
-        """
+        """See `SharesCommits` in `ledger/base.py`."""
         with self._transaction("FULL"):
             self._together, self._spoilt = threading.get_ident(), False
             try:

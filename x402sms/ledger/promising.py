@@ -56,10 +56,11 @@ def promise(
 ) -> None:
     """See `Ledger.reserve`. With a lease, what is new is promised from that, or LeaseSpent."""
     # A clock set back must not let yesterday's spending out of today's window.
-    payment = Payment.reserved(attempt, max(now, promises.latest()))
-    if lease is not None:
-        payment = Payment.reserved(attempt, max(payment.created_at, lease.taken_at))
-        payment = replace(payment, lease=lease.id)
+    now = max(now, promises.latest())
+    if lease is None:
+        payment = Payment.reserved(attempt, now)
+    else:
+        payment = Payment.reserved(attempt, max(now, lease.taken_at), lease=lease.id)
     earlier = promises.find(key_of(payment))
     if earlier is not None and (refusal := refuse_reuse(earlier, attempt)) is not None:
         raise refusal
